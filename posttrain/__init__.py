@@ -1,0 +1,1 @@
+"""All logic of the pipeline; knows neither ZenML nor the steps."""

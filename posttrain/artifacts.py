@@ -1,0 +1,293 @@
+"""What steps hand to one another: folders that say what they hold.
+
+Every folder has a `manifest.json`: its kind, the stage that made it, facts, and the SHA-256 of each
+file. A folder is written once and never changed. Imports the standard library and pydantic alone.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import pydantic
+
+from posttrain.recipe.section import Section
+
+MANIFEST = "manifest.json"
+HISTORY = "history.jsonl"
+
+Role = Literal["corpus", "instructions", "preferences", "prompts", "probes"]
+Facts = TypeVar("Facts", bound=Section)
+
+
+class SourceFacts(Section):
+    """Where one role's rows came from."""
+
+    source: str
+    revision: str | None
+    """Commit of a hub data set; absent for files."""
+
+    files: dict[str, str]
+    """File -> SHA-256 of its bytes."""
+
+
+class RecordsFacts(Section):
+    num_rows: dict[str, int]
+    """Role -> rows."""
+
+    sources: dict[str, SourceFacts]
+
+
+class QuarantineFacts(Section):
+    num_rows: dict[str, dict[str, int]]
+    """Role -> reason -> rows."""
+
+
+class Reference(Section):
+    """Where the weights of a base are."""
+
+    kind: Literal["hub", "local", "own"]
+    source: str
+    """Hub id, or folder; `weights` within the artifact for a base of our own."""
+
+    revision: str | None = None
+    """Resolved commit of a hub model."""
+
+
+class BaseModelFacts(Section):
+    reference: Reference
+    has_delta: bool
+    """Whether a LoRA adapter in `delta/` is merged into the weights on loading."""
+
+    architecture: str
+    num_parameters: int
+    vocabulary_size: int
+    max_positions: int
+    tokenizer_hash: str
+    template_hash: str
+    """Of the resolved chat template."""
+
+    fingerprint: str
+    """SHA-256 over shapes, vocabulary and content (commit or file hashes, delta included)."""
+
+
+class ChatsFacts(Section):
+    num_rows: dict[str, int]
+    dropped: dict[str, dict[str, int]]
+    """Role -> reason -> rows."""
+
+    template_hash: str
+    tokenizer_hash: str
+
+
+class TokensFacts(Section):
+    tokenizer_hash: str
+    template_hash: str
+    max_length: int
+    block_size: int
+    counts: dict[str, dict[str, int]]
+    """Role -> rows, tokens, supervised tokens, dropped, split."""
+
+    data_hashes: dict[str, str]
+    """Role -> SHA-256 of the records behind it; for lineage."""
+
+
+class TrainedOn(Section):
+    """What a policy or reward model was trained on; checked before a weight is loaded."""
+
+    base_fingerprint: str
+    tokenizer_hash: str
+    template_hash: str
+
+
+class PolicyFacts(Section):
+    trained_on: TrainedOn
+    method: Literal["lora", "full"]
+    num_trainable: int
+    num_adapted_modules: int
+    recipe: dict[str, Any]
+    """The section that it was trained by."""
+
+    figures: dict[str, float]
+    """Final figures of the stage: loss, steps, tokens."""
+
+
+class RewardModelFacts(PolicyFacts):
+    score_mean: float
+    """Mean score of the SFT model's own samples, subtracted from every score."""
+
+    score_std: float
+    """Their standard deviation."""
+
+    accuracy: float
+    by_kind: dict[str, float]
+    num_pairs: int
+
+
+class RevisionsFacts(Section):
+    num_samples: int
+    dropped: dict[str, int]
+    """Filter reason -> samples."""
+
+    critic_accuracy: float
+
+
+class Manifest(Section):
+    """The content of `manifest.json`."""
+
+    kind: str
+    stage: str
+    facts: dict[str, Any]
+    files: dict[str, str]
+    """Relative path -> SHA-256."""
+
+
+@dataclass(frozen=True)
+class Folder(Generic[Facts]):
+    """A folder of files with a manifest; the subclass says which kind."""
+
+    path: Path
+
+    KIND: ClassVar[str]
+    FACTS: ClassVar[type[Section]]
+
+    @classmethod
+    def write(cls, path: Path, stage: str, facts: Facts) -> Self:
+        """Seal `path`: hash every file in it and write its manifest."""
+        files = {
+            file.relative_to(path).as_posix(): sha256(file)
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and file.name != MANIFEST
+        }
+        manifest = Manifest(kind=cls.KIND, stage=stage, facts=facts.model_dump(), files=files)
+        (path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return cls(path)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest.
+
+        Raises:
+            ValueError: the folder has none, or it is of another kind.
+        """
+        file = self.path / MANIFEST
+        try:
+            manifest = Manifest.model_validate_json(file.read_bytes())
+        except (FileNotFoundError, pydantic.ValidationError) as error:
+            raise ValueError(f"{file}: not a manifest of an artifact: {error}") from error
+        if manifest.kind != self.KIND:
+            raise ValueError(f"{file}: holds {manifest.kind!r}; {self.KIND!r} is wanted")
+        return manifest
+
+    @property
+    def stage(self) -> str:
+        """The step that made it."""
+        return self.manifest.stage
+
+    @property
+    def facts(self) -> Facts:
+        """What the manifest tells of the content."""
+        return self.FACTS.model_validate(self.manifest.facts)  # type: ignore[return-value]
+
+    def verify(self) -> Self:
+        """Compare every file with its recorded SHA-256.
+
+        Raises:
+            ValueError: names the files that are missing, changed, or not listed.
+        """
+        expected = self.manifest.files
+        found = {
+            file.relative_to(self.path).as_posix(): sha256(file)
+            for file in self.path.rglob("*")
+            if file.is_file() and file.name != MANIFEST
+        }
+        if bad := sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        ):
+            raise ValueError(f"{self.path}: differs from its manifest in {bad}; run the step again")
+        return self
+
+    def content_hash(self) -> str:
+        """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
+
+        Curves are left out: they carry timings.
+        """
+        manifest = self.manifest
+        files = {name: sha for name, sha in manifest.files.items() if Path(name).name != HISTORY}
+        return sha256_of([manifest.kind, manifest.stage, manifest.facts, files])
+
+
+class Records(Folder[RecordsFacts]):
+    """One Parquet file a role, `<role>.parquet`, in canonical columns."""
+
+    KIND = "records"
+    FACTS = RecordsFacts
+
+    def file(self, role: Role) -> Path:
+        """The role's Parquet file; absent where the recipe names no source for it."""
+        return self.path / f"{role}.parquet"
+
+
+class Quarantine(Folder[QuarantineFacts]):
+    """Rows that failed, `<role>.parquet`: canonical columns, `reason` and `detail`."""
+
+    KIND = "quarantine"
+    FACTS = QuarantineFacts
+
+
+class BaseModel(Folder[BaseModelFacts]):
+    """A reference to weights with an optional `delta/` adapter, or `weights/` of our own.
+
+    `tokenizer/` holds the tokenizer with the resolved chat template.
+    """
+
+    KIND = "base_model"
+    FACTS = BaseModelFacts
+
+
+class Chats(Folder[ChatsFacts]):
+    """Canonical messages, `<role>.parquet`, with the resolved `chat_template.jinja`."""
+
+    KIND = "chats"
+    FACTS = ChatsFacts
+
+
+class Tokens(Folder[TokensFacts]):
+    """Token ids, unpadded, `<role>.parquet` a role."""
+
+    KIND = "tokens"
+    FACTS = TokensFacts
+
+
+class Policy(Folder[PolicyFacts]):
+    """What a stage trained on a `BaseModel`: `adapter/` as PEFT writes it, or `weights/`."""
+
+    KIND = "policy"
+    FACTS = PolicyFacts
+
+
+class RewardModel(Folder[RewardModelFacts]):
+    """`adapter/` as PEFT writes it and `score.safetensors`, on the same `BaseModel` as the policy."""
+
+    KIND = "reward_model"
+    FACTS = RewardModelFacts
+
+
+class Revisions(Folder[RevisionsFacts]):
+    """`samples.jsonl`: each self-critique sample with its provenance."""
+
+    KIND = "revisions"
+    FACTS = RevisionsFacts
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys, in hex."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

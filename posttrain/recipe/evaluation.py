@@ -1,0 +1,89 @@
+"""What is measured of every stage."""
+
+from typing import Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+
+from posttrain.recipe.section import Section
+
+
+class Probe(Section):
+    """One measured behaviour: a share of held-out questions."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of the figure in tables, gates and the tracker."""
+
+    kind: Literal["exact_match", "cloze", "markers"]
+    """`exact_match`: the response contains the answer. `cloze`: so does the continuation of a plain
+    text. `markers`: the response contains, or lacks, given strings."""
+
+    sets: tuple[str, ...] = Field(min_length=1)
+    """`set` values of the probe role to ask."""
+
+    by_set: bool = False
+    """Report a figure a set as well as one over all."""
+
+    any_of: tuple[str, ...] = ()
+    """`markers`: a response with one of these counts."""
+
+    or_none_of: tuple[str, ...] = ()
+    """`markers`: a response with none of these counts too."""
+
+    not_any_of: tuple[str, ...] = ()
+    """`exact_match`: a response with one of these does not count."""
+
+    temperature: NonNegativeFloat = 0.0
+    """Sampling temperature; 0 is greedy."""
+
+    num_samples: PositiveInt = 1
+    """Responses a question; more than one only where sampled."""
+
+    @model_validator(mode="after")
+    def markers_are_named(self) -> Self:
+        if self.kind == "markers" and not (self.any_of or self.or_none_of):
+            raise ValueError(f"evaluation.probes: {self.name} is of kind markers and names none")
+        return self
+
+
+class EvaluationRecipe(Section):
+    """Perplexity, probes and samples."""
+
+    probes: tuple[Probe, ...] = ()
+    """Measured of every stage."""
+
+    batch_size: PositiveInt = 64
+    """Sequences a forward pass or generation batch."""
+
+    max_new_tokens: PositiveInt = 64
+    """Longest response, in tokens."""
+
+    window: PositiveInt
+    """Perplexity's context window, in tokens."""
+
+    stride: PositiveInt
+    """Tokens scored a window; each token is scored once."""
+
+    num_bootstrap: PositiveInt = 1_000
+    """Resamples behind each 95 % interval."""
+
+    num_samples: PositiveInt = 12
+    """Questions whose answers stand side by side in the report."""
+
+    seed: int = 0
+    """Seed of sampling and bootstrap; the run's seed where absent."""
+
+    @model_validator(mode="after")
+    def strides_fit_the_window(self) -> Self:
+        if self.stride > self.window:
+            raise ValueError(
+                f"evaluation.stride ({self.stride}) exceeds evaluation.window ({self.window}): "
+                "tokens between two windows would never be scored"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def probe_names_are_unique(self) -> Self:
+        names = [probe.name for probe in self.probes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"evaluation.probes: names used twice: {sorted(twice)}")
+        return self

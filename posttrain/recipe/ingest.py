@@ -1,0 +1,67 @@
+"""Where the raw records lie, and which of their columns mean what."""
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from posttrain.recipe.section import Section
+
+Format = Literal["auto", "jsonl", "json", "csv", "parquet", "txt", "hub"]
+
+
+class Source(Section):
+    """One role's raw data: local files or a data set on the Hugging Face hub."""
+
+    source: str
+    """Local path or glob, relative to the folder the run starts in; or a hub id with `format: hub`."""
+
+    format: Format = "auto"
+    """How to read it. `auto` goes by the file's suffix and refuses one it does not know."""
+
+    revision: str = "main"
+    """Branch, tag or commit of a hub data set; the commit it resolves to is recorded."""
+
+    subset: str | None = None
+    """Configuration name of a hub data set that has several."""
+
+    split: str = "train"
+    """Split of a hub data set."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    """Column separator of csv files."""
+
+    fields: dict[str, str] = {}
+    """Canonical column -> column of the source, for those that differ in name."""
+
+    limit: PositiveInt | None = None
+    """Take this many rows from the start; all of them where absent."""
+
+    held_out_share: float = Field(0.0, ge=0, lt=1)
+    """Share of groups set aside for evaluation, by a hash of the group, where the source has no
+    `split` column."""
+
+
+class IngestRecipe(Section):
+    """One source a role. A role that the pipeline does not use may be absent."""
+
+    corpus: Source | None = None
+    """Domain text for Base FT. Canonical columns: id, text, split."""
+
+    instructions: Source | None = None
+    """Conversations for SFT: `messages`, or `prompt` and `response` (and `system`).
+    Canonical columns: id, messages, group, kind, split."""
+
+    preferences: Source | None = None
+    """Pairs for the reward model. Canonical: id, prompt, chosen, rejected, group, kind, margin, split."""
+
+    prompts: Source | None = None
+    """Prompts to answer in PPO and self-critique. Canonical columns: id, prompt, group, kind, set."""
+
+    probes: Source | None = None
+    """Held-out questions for evaluation. Canonical columns: id, prompt, answer, group, kind, set."""
+
+    @model_validator(mode="after")
+    def at_least_one_role_has_a_source(self) -> Self:
+        if all(getattr(self, role) is None for role in type(self).model_fields):
+            raise ValueError("ingest: no role has a source; name at least `corpus` or `instructions`")
+        return self

@@ -1,0 +1,89 @@
+"""PPO: the policy learns from the reward model's scores."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from posttrain.recipe.section import Section
+
+
+class PpoRecipe(Section):
+    """Proximal policy optimisation from a reward model (Schulman et al. 2017; Ziegler et al. 2019)."""
+
+    num_iterations: PositiveInt
+    """Rollout batches at most."""
+
+    batch_size: PositiveInt
+    """Prompts a rollout."""
+
+    num_epochs: PositiveInt = 2
+    """Passes over each rollout."""
+
+    num_minibatches: PositiveInt = 2
+    """Optimizer steps a pass."""
+
+    learning_rate: PositiveFloat
+    """Peak learning rate of policy and value function."""
+
+    final_lr_share: float = Field(0.2, ge=0, le=1)
+    """Share of the learning rate that is left at the last iteration; annealed linearly."""
+
+    warmup_iterations: PositiveInt = 2
+    """Iterations over which the learning rate rises."""
+
+    max_new_tokens: PositiveInt
+    """Longest response, in tokens."""
+
+    temperature: PositiveFloat = 1.0
+    """Divides the logits in sampling and in every log-probability."""
+
+    kl_coef: NonNegativeFloat = 0.05
+    """Initial weight of the per-token KL penalty against the SFT policy."""
+
+    target_kl: PositiveFloat | None = None
+    """KL an answer, in nats, that the adaptive coefficient steers towards; fixed where absent."""
+
+    kl_horizon: PositiveInt = 1_000
+    """Samples over which the adaptive coefficient adjusts (Ziegler et al. 2019, section 2.2)."""
+
+    max_kl: PositiveFloat = 20.0
+    """KL an answer, in nats, above which the stage stops with an error."""
+
+    max_minibatch_kl: PositiveFloat = 0.5
+    """Mean KL a token from the rollout's policy at which a batch's remaining updates are skipped."""
+
+    clip_range: PositiveFloat = 0.2
+    """Policy ratio's clip."""
+
+    value_clip_range: PositiveFloat = 0.3
+    """Value's clip, in units of the normalised reward."""
+
+    gamma: float = Field(1.0, gt=0, le=1)
+    """Discount a token."""
+
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """GAE's lambda (Schulman et al. 2016)."""
+
+    missing_end_score: float = -2.0
+    """Normalised score of a response without an end token."""
+
+    reward_clip: PositiveFloat = 5.0
+    """Normalised scores are clipped to this magnitude."""
+
+    value_init: Literal["reward_model", "sft"] = "reward_model"
+    """What the value function starts from: the reward model's adapter and head, or SFT's with a zero head."""
+
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradient norm above which gradients are scaled down."""
+
+    stop_at_gain: PositiveFloat | None = None
+    """Stop when the mean score of two iterations lies this many SFT standard deviations above SFT's."""
+
+    prompt_set: str = "rollout"
+    """`set` of the prompts to answer."""
+
+    num_held_out: PositiveInt = 150
+    """Held-out prompts on which SFT's scores are normalised and the gain is measured."""
+
+    seed: int = 0
+    """Seed of sampling and order; the run's seed where absent."""

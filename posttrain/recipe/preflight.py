@@ -1,0 +1,23 @@
+"""What must hold across sections before a stage trains; derived from the recipe, not written in it."""
+
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from posttrain.recipe.section import Section
+
+
+class Preflight(Section):
+    """Checked by `base_model`, so that a mistake costs seconds and not GPU hours."""
+
+    target_modules: dict[str, Literal["all-linear"] | tuple[str, ...]]
+    """Stage -> names of layers to adapt."""
+
+    longest_sequence: PositiveInt
+    """Longest sequence that any stage will run, in tokens."""
+
+    chat_template: str | None
+    """Path of the recipe's template, if it has one."""
+
+    learn_prompts: bool
+    """Whether SFT needs no `{% generation %}` marks."""

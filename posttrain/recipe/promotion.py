@@ -1,0 +1,55 @@
+"""When a version becomes the champion."""
+
+from typing import Self
+
+from pydantic import Field, NonNegativeFloat, model_validator
+
+from posttrain.recipe.section import Section
+
+
+class Limit(Section):
+    """A bound on one figure of one stage."""
+
+    stage: str = "final"
+    """Stage the figure is of; `final` is the last one trained."""
+
+    figure: str
+    """`perplexity_domain`, `perplexity_answers`, a probe's name, or `probe.set` (`fact_accuracy.A`)."""
+
+    at_least: float | None = None
+    """Lower bound, included."""
+
+    at_most: float | None = None
+    """Upper bound, included."""
+
+    @model_validator(mode="after")
+    def a_bound_is_given(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(f"promotion.limits: {self.stage} {self.figure} has no bound")
+        return self
+
+
+class Comparison(Section):
+    """A bound on the loss of one figure against the current champion's."""
+
+    figure: str
+    """As in `Limit`, of the final stage."""
+
+    higher_is_better: bool
+    """Direction of the figure."""
+
+    max_loss: NonNegativeFloat = 0.0
+    """How much worse than the champion is still accepted, in the figure's own unit."""
+
+
+class PromotionRecipe(Section):
+    """The gate: each named figure must exist and hold."""
+
+    limits: tuple[Limit, ...] = Field(min_length=1)
+    """Absolute limits."""
+
+    against_champion: tuple[Comparison, ...] = ()
+    """Limits relative to the champion, where there is one."""
+
+    automatic: bool = True
+    """Move the `champion` alias when the gate passes; else a person decides."""

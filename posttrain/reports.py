@@ -1,0 +1,104 @@
+"""Small results that cross step boundaries as artifacts. Imports pydantic alone."""
+
+from typing import Literal
+
+from posttrain.recipe.section import Section
+
+Stage = Literal["untrained", "base_finetune", "sft", "ppo", "self_critique"]
+
+
+class Figure(Section):
+    """A measured value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    num: int
+    """Items behind it: questions, tokens or answers."""
+
+
+class Sample(Section):
+    """One question and a stage's answer to it."""
+
+    probe: str
+    prompt: str
+    expected: str | None
+    response: str
+
+
+class StageEvaluation(Section):
+    """What was measured of one stage's model."""
+
+    stage: Stage
+    figures: dict[str, Figure]
+    """`perplexity_domain`, `perplexity_answers`, every probe's name, `probe.set` where a probe reports
+    by set; from the reward model on `mean_score`, `score_std`, `kl_to_sft`; `ended_share`,
+    `mean_length` (tokens)."""
+
+    samples: tuple[Sample, ...]
+    """The same questions for every stage."""
+
+
+class RewardEvaluation(Section):
+    """Held-out pairs judged by the reward model."""
+
+    accuracy: float
+    by_kind: dict[str, float]
+    num_pairs: int
+
+
+class Evaluation(Section):
+    """Every stage in one table."""
+
+    stages: tuple[StageEvaluation, ...]
+    """In the order of training; the last is what is registered."""
+
+    reward_model: RewardEvaluation | None
+    held_out_hash: str
+    """SHA-256 of the held-out tokens: figures compare only where it is equal."""
+
+    policy_hash: str
+    """Content hash of the policy that the last stage is about."""
+
+    def figure(self, stage: str, name: str) -> Figure | None:
+        """One figure of one stage (`final`: the last), or None where it was not measured."""
+        chosen = [s for s in self.stages if s.stage == stage] or (
+            [self.stages[-1]] if stage == "final" else []
+        )
+        return chosen[0].figures.get(name) if chosen else None
+
+
+class RegisteredVersion(Section):
+    """A version in the model registry."""
+
+    name: str
+    version: int
+    content_hash: str
+    """Of the registered policy, its base, template and tokenizer."""
+
+    is_new: bool
+    """False where the same content was registered before."""
+
+
+class RuleOutcome(Section):
+    """One rule of the gate, with what it saw."""
+
+    rule: str
+    """In words, with its bound."""
+
+    value: float | None
+    """The figure; None where it is missing, which fails."""
+
+    passed: bool
+
+
+class Promotion(Section):
+    """The gate's decision."""
+
+    version: int
+    promoted: bool
+    reasons: tuple[str, ...]
+    """In words, each with its figure; why not, where it was not promoted."""
+
+    outcomes: tuple[RuleOutcome, ...]
+    previous_champion: int | None

@@ -1,0 +1,53 @@
+"""What the machine decides at run time; never part of a recipe or of a cache key.
+
+Read from `POSTTRAIN_*` variables, which make, the images and ZenML's docker settings set.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt
+
+from posttrain.recipe.section import Section
+
+
+class Runtime(Section):
+    """Threads, device, precision and folders of this process."""
+
+    threads: PositiveInt = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
+    """Torch threads. Half the logical cores: a thread that waits for a busy core stalls all of them."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of base weights. `auto`: bfloat16 on GPUs that have it, float32 on a CPU."""
+
+    work: Path = Path(".posttrain/work")
+    """Where artifacts are put together before they reach the artifact store."""
+
+    checkpoints: str = ".posttrain/checkpoints"
+    """Folder or fsspec URL of checkpoints; it must outlive the process."""
+
+    cache: Path = Path(".posttrain/cache")
+    """Merged bases and the like; may be deleted at any time."""
+
+    num_processes: PositiveInt = 1
+    """Processes a training stage starts."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read `POSTTRAIN_<FIELD>` for each field.
+
+        Raises:
+            ValueError: a variable's value does not fit its field.
+        """
+        given = {name: os.environ.get(f"POSTTRAIN_{name.upper()}") for name in cls.model_fields}
+        return cls.model_validate({name: value for name, value in given.items() if value})
+
+    def new_folder(self, kind: str) -> Path:
+        """A fresh, empty folder to put an artifact together in."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=self.work.resolve()))
