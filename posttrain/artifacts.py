@@ -79,6 +79,8 @@ class ChatsFacts(Section):
 
     template_hash: str
     tokenizer_hash: str
+    data_hashes: dict[str, str]
+    """Role -> SHA-256 of the validated records; for lineage."""
 
 
 class TokensFacts(Section):
@@ -90,7 +92,7 @@ class TokensFacts(Section):
     """Role -> rows, tokens, supervised tokens, dropped, split."""
 
     data_hashes: dict[str, str]
-    """Role -> SHA-256 of the records behind it; for lineage."""
+    """Role -> SHA-256 of the validated records; for lineage."""
 
 
 class TrainedOn(Section):
@@ -268,7 +270,7 @@ class Policy(Folder[PolicyFacts]):
 
 
 class RewardModel(Folder[RewardModelFacts]):
-    """`adapter/` as PEFT writes it and `score.safetensors`, on the same `BaseModel` as the policy."""
+    """`adapter/` as PEFT writes it and `score.safetensors`, on the same base as the policy."""
 
     KIND = "reward_model"
     FACTS = RewardModelFacts

@@ -86,10 +86,16 @@ class RuleOutcome(Section):
     rule: str
     """In words, with its bound."""
 
+    figure: str
+    """Name of the figure that it looks at."""
+
     value: float | None
     """The figure; None where it is missing, which fails."""
 
     passed: bool
+
+    reason: str
+    """What was seen, in words, with figure and bound."""
 
 
 class Promotion(Section):

@@ -17,7 +17,7 @@ class Runtime(Section):
     """Threads, device, precision and folders of this process."""
 
     threads: PositiveInt = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
-    """Torch threads. Half the logical cores: a thread that waits for a busy core stalls all of them."""
+    """Torch threads. Half the logical cores: one thread on a busy core stalls all others."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""

@@ -1,7 +1,7 @@
 """One way to record a curve: a line in the stage's `history.jsonl`, and the active MLflow run.
 
-The run is ZenML's: its experiment tracker opens one a step. Without one (a notebook, a test) only the
-file is written.
+The run is ZenML's: its experiment tracker opens one a step. Without one (a notebook, a test) only
+the file is written.
 """
 
 import json
@@ -44,6 +44,12 @@ def log_parameters(stage: str, parameters: Mapping[str, object]) -> None:
     known = mlflow.get_run(run.info.run_id).data.params
     named = {f"{stage}.{name}": str(value)[:500] for name, value in parameters.items()}
     mlflow.log_params({name: value for name, value in named.items() if name not in known})
+
+
+def log_figures(stage: str, figures: Mapping[str, float]) -> None:
+    """Record final figures in the active MLflow run, as `stage/name`."""
+    if mlflow.active_run() is not None:
+        mlflow.log_metrics({f"{stage}/{name}": value for name, value in figures.items()})
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:

@@ -20,7 +20,15 @@ from posttrain.recipe.template import TemplateRecipe
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.validation import ValidationRecipe
 
-SEEDED = ("base_model", "base_finetune", "sft", "reward_model", "ppo", "self_critique", "evaluation")
+SEEDED = (
+    "base_model",
+    "base_finetune",
+    "sft",
+    "reward_model",
+    "ppo",
+    "self_critique",
+    "evaluation",
+)
 
 
 class Recipe(Section):
@@ -103,7 +111,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        known = {"perplexity_domain", "perplexity_answers", "mean_score", "kl_to_sft", "ended_share"}
+        known = {
+            "perplexity_domain",
+            "perplexity_answers",
+            "mean_score",
+            "kl_to_sft",
+            "ended_share",
+        }
         known |= {probe.name for probe in self.evaluation.probes}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]

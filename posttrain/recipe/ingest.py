@@ -8,6 +8,15 @@ from posttrain.recipe.section import Section
 
 Format = Literal["auto", "jsonl", "json", "csv", "parquet", "txt", "hub"]
 
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "corpus": ("id", "text", "split"),
+    "instructions": ("id", "messages", "prompt", "response", "system", "group", "kind", "split"),
+    "preferences": ("id", "prompt", "chosen", "rejected", "group", "kind", "margin", "split"),
+    "prompts": ("id", "prompt", "group", "kind", "set"),
+    "probes": ("id", "prompt", "answer", "group", "kind", "set"),
+}
+"""Role -> columns that ingest reads; `fields` may name another source column for each."""
+
 
 class Source(Section):
     """One role's raw data: local files or a data set on the Hugging Face hub."""
@@ -16,7 +25,8 @@ class Source(Section):
     """Local path or glob, relative to the folder the run starts in; or a hub id with `format: hub`."""
 
     format: Format = "auto"
-    """How to read it. `auto` goes by the file's suffix and refuses one it does not know."""
+    """How to read it. `auto` goes by the file's suffix and refuses one it does not know. `json` is a
+    list of objects; `txt` is one row a line, its column is `text`."""
 
     revision: str = "main"
     """Branch, tag or commit of a hub data set; the commit it resolves to is recorded."""
@@ -61,7 +71,30 @@ class IngestRecipe(Section):
     """Held-out questions for evaluation. Canonical columns: id, prompt, answer, group, kind, set."""
 
     @model_validator(mode="after")
+    def fields_name_canonical_columns(self) -> Self:
+        for role, columns in COLUMNS.items():
+            source: Source | None = getattr(self, role)
+            if source and (unknown := sorted(set(source.fields) - set(columns))):
+                raise ValueError(
+                    f"ingest.{role}.fields maps canonical columns to the source's; {unknown} are not "
+                    f"canonical (known: {list(columns)})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def only_roles_with_a_split_are_held_out(self) -> Self:
+        for role, columns in COLUMNS.items():
+            source: Source | None = getattr(self, role)
+            if source and source.held_out_share and "split" not in columns:
+                raise ValueError(
+                    f"ingest.{role}.held_out_share: {role} have no split; give them a `set` column"
+                )
+        return self
+
+    @model_validator(mode="after")
     def at_least_one_role_has_a_source(self) -> Self:
         if all(getattr(self, role) is None for role in type(self).model_fields):
-            raise ValueError("ingest: no role has a source; name at least `corpus` or `instructions`")
+            raise ValueError(
+                "ingest: no role has a source; name at least `corpus` or `instructions`"
+            )
         return self

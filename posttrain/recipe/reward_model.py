@@ -1,6 +1,6 @@
 """Reward model: a scalar score from preference pairs."""
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from posttrain.recipe.train import TrainRecipe
 
@@ -8,8 +8,20 @@ from posttrain.recipe.train import TrainRecipe
 class RewardModelRecipe(TrainRecipe):
     """Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). Starts as a copy of the SFT adapter."""
 
-    center_coef: NonNegativeFloat = 0.005
-    """Weight of the mean squared score, which keeps scores near zero (Eisenstein et al. 2023)."""
+    center_coef: NonNegativeFloat = 0.01
+    """Weight of the squared sum of a pair's scores, which keeps them centred (Eisenstein et al. 2023)."""
 
     length_band: float = Field(0.1, ge=0)
     """Pairs whose lengths differ by at most this share count as of equal length in the report."""
+
+    prompt_set: str = "rollout"
+    """`set` of the prompts that the SFT model answers; its mean score is the zero of all scores."""
+
+    num_samples: PositiveInt = 256
+    """Answers of the SFT model, one a prompt; fewer where the set is smaller."""
+
+    temperature: PositiveFloat = 1.0
+    """Of these answers."""
+
+    max_new_tokens: PositiveInt
+    """Longest of these answers, in tokens."""

@@ -1,8 +1,34 @@
 """What a row must satisfy to be trained on."""
 
+from typing import Literal, get_args
+
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from posttrain.recipe.section import Section
+
+Language = Literal[
+    "ko", "en", "ja", "zh", "de", "es", "fr", "it", "pt", "vi", "ru", "ar", "hi", "th"
+]
+
+Reason = Literal[
+    "schema",
+    "unknown_column",
+    "empty",
+    "too_long",
+    "mojibake",
+    "control_token",
+    "role_order",
+    "rrn",
+    "email",
+    "phone",
+    "language",
+    "held_out_overlap",
+    "exact_duplicate",
+    "near_duplicate",
+]
+"""Why a row is quarantined; a row bears the first that applies."""
+
+REASONS: tuple[Reason, ...] = get_args(Reason)
 
 
 class NearDuplicates(Section):
@@ -49,7 +75,7 @@ class RoleRules(Section):
 class ValidationRecipe(Section):
     """Rules a role, and the check of training against held-out text."""
 
-    languages: tuple[str, ...] = ("ko", "en")
+    languages: tuple[Language, ...] = ("ko", "en")
     """Languages whose scripts count for `min_language_share`."""
 
     corpus: RoleRules = RoleRules(near_duplicates=NearDuplicates())

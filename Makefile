@@ -1,0 +1,62 @@
+# Everything a person types. `make help` lists it.
+PYTHON ?= python3
+STATE := .posttrain
+BIN := .venv/bin
+PIPELINE ?= post_training
+CONFIG ?= zenml_config.yaml
+# Extras of the laptop's environment: one process runs every step.
+EXTRAS := data,train,registry,pipeline,dev
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check dashboard clean schema
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(STATE)/env  ## Environment in .venv/, embedded stack in .posttrain/
+
+demo: setup  ## Train the sample model through every stage and promote it
+	@. $(STATE)/env && zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG)
+	@. $(STATE)/env && posttrain report
+
+test: setup  ## Tests, without the slow ones
+	@. $(STATE)/env && pytest -q -m "not slow"
+
+test-all: setup  ## Every test: browser, servers, the demo with its figures
+	@. $(STATE)/env && pytest -q
+
+check: setup  ## Lint, types, layers
+	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports
+
+dashboard: setup  ## ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends both
+	@. $(STATE)/env && posttrain dashboard
+
+schema: setup  ## JSON Schema of the recipe, for editors
+	@. $(STATE)/env && posttrain schema --out recipes/recipe.schema.json
+
+clean:  ## Remove runs, databases and caches; .venv stays
+	rm -rf $(STATE)
+
+# constraints.txt pins everything; pip alone finds torch's CPU build where an index offers it.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(STATE)/env: .venv/ready Makefile
+	@mkdir -p $(STATE)
+	@{ \
+	  echo '# Written by make; `. .posttrain/env` points ZenML and MLflow at this checkout.'; \
+	  echo 'export PATH="$(CURDIR)/.venv/bin:$$PATH"'; \
+	  echo 'export ZENML_CONFIG_PATH="$(CURDIR)/$(STATE)/zenml"'; \
+	  echo 'export ZENML_ANALYTICS_OPT_IN=false ZENML_DISABLE_INTERACTIVE_INPUT=true'; \
+	  echo 'export ZENML_LOGGING_VERBOSITY=$${ZENML_LOGGING_VERBOSITY:-INFO}'; \
+	  echo 'export MLFLOW_TRACKING_URI="sqlite:///$(CURDIR)/$(STATE)/mlflow.db"'; \
+	  echo 'export MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false'; \
+	  echo 'export MLFLOW_HTTP_REQUEST_MAX_RETRIES=2 MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR=1'; \
+	  echo 'export POSTTRAIN_WORK="$(CURDIR)/$(STATE)/work" POSTTRAIN_CACHE="$(CURDIR)/$(STATE)/cache"'; \
+	  echo 'export POSTTRAIN_CHECKPOINTS="$(CURDIR)/$(STATE)/checkpoints"'; \
+	  echo 'export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1'; \
+	  echo 'export OMP_WAIT_POLICY=PASSIVE'; \
+	} > $@.new
+	@. ./$@.new && $(BIN)/posttrain stack embedded --state $(STATE)
+	@mv $@.new $@

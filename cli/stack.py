@@ -1,0 +1,56 @@
+"""`posttrain stack embedded`: the stack of one machine, with nothing to start or pay for.
+
+ZenML's local orchestrator and artifact store, MLflow tracking and registry on one SQLite file.
+Running it again changes nothing. A lock keeps two first runs from migrating one database at a time.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+STACK = "posttrain"
+EXPERIMENT = "posttrain"
+TRACKER = REGISTRY = "posttrain_mlflow"
+
+
+def embedded(state: Path) -> None:
+    """Register and activate the stack whose state lies in `state`."""
+    from filelock import FileLock
+
+    state.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(state / "setup.lock"), timeout=300):
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        _experiment(uri, state / "mlflow-artifacts")
+        _stack(uri)
+
+
+def _experiment(uri: str, artifacts: Path) -> None:
+    """Create MLflow's database and experiment: the artifacts' folder is fixed at creation."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri, uri)
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        client.create_experiment(EXPERIMENT, artifact_location=artifacts.resolve().as_uri())
+
+
+def _stack(uri: str) -> None:
+    from zenml.client import Client
+    from zenml.enums import StackComponentType
+
+    client = Client()
+    if any(stack.name == STACK for stack in client.list_stacks(name=STACK)):
+        client.activate_stack(STACK)
+        return
+    components: dict[StackComponentType, Any] = {
+        StackComponentType.ORCHESTRATOR: "default",
+        StackComponentType.ARTIFACT_STORE: "default",
+    }
+    for kind, name, configuration in (
+        (StackComponentType.EXPERIMENT_TRACKER, TRACKER, {"tracking_uri": uri}),
+        (StackComponentType.MODEL_REGISTRY, REGISTRY, {}),
+    ):
+        if not client.list_stack_components(kind, name=name).items:
+            client.create_stack_component(name, "mlflow", kind, configuration)
+        components[kind] = name
+    client.create_stack(STACK, components)
+    client.activate_stack(STACK)

@@ -1,0 +1,35 @@
+"""The DAG without alignment: raw records in, a promoted SFT adapter out."""
+
+from zenml import pipeline
+
+from posttrain.recipe import Recipe
+from steps._caching import on_sources
+from steps.base_finetune import base_finetune
+from steps.base_model import base_model
+from steps.evaluate import evaluate
+from steps.ingest import ingest
+from steps.promote import promote
+from steps.register import register
+from steps.sft import sft
+from steps.template import template
+from steps.tokenize import tokenize
+from steps.validate import validate
+
+
+@pipeline
+def fine_tuning(recipe: Recipe) -> None:
+    """Ingest, fine-tune, measure, promote."""
+    raw = ingest.with_options(cache_policy=on_sources(recipe.ingest))(recipe.ingest)
+    records, quarantine, _ = validate(raw, recipe.validation)
+    base = base_model(records, recipe.base_model, recipe.preflight)
+    chats = template(records, base, recipe.template)
+    tokens = tokenize(chats, base, recipe.tokenize)
+
+    domain = base_finetune(tokens, base, recipe.base_finetune)
+    assistant = sft(tokens, domain, recipe.sft)
+
+    evaluation, _ = evaluate(
+        tokens, base, domain, assistant, quarantine, recipe.evaluation, recipe.promotion
+    )
+    version = register(domain, assistant, evaluation, recipe.registration)
+    promote(version, evaluation, recipe.promotion)

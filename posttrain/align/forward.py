@@ -1,0 +1,162 @@
+"""What the alignment stages ask of a model: last hidden states, and log-probabilities read from them.
+
+Sequences stand right-padded in batches of like lengths. The output layer sees real response tokens
+only, a chunk at a time: no tensor of batch x positions x vocabulary is ever made.
+
+Shapes: B sequences, S positions (prompt and response), N real response tokens of a batch (flat, row
+by row), D width, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from posttrain.align.losses import token_log_probs
+from posttrain.models.load import adapter_weights
+
+MAX_LOGITS = 2**25
+"""Logits in memory at a time (128 MiB in float32)."""
+
+HEAD_TOLERANCE = 0.02  # bfloat16's rounding; a forgotten soft cap or scale is off by far more
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts and their responses as one right-padded rectangle."""
+
+    ids_BS: Tensor
+    mask_BS: Tensor
+    predicts_BS: Tensor
+    """True at positions whose next token is a token of the response."""
+
+    @property
+    def token_N(self) -> Tensor:
+        """The response tokens, in the order of `hidden[predicts_BS]`."""
+        return self.ids_BS[:, 1:][self.predicts_BS[:, :-1]]
+
+
+def collate(
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    pad_id: int,
+    device: torch.device,
+) -> Batch:
+    """Pad on the right: prompt and response of a row are contiguous, and position ids count from 0."""
+    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    ids_BS, mask_BS = pad_right(rows, pad_id, device)
+    start_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
+    end_B1 = torch.tensor([[len(row) - 1] for row in rows], device=device)
+    position_S = torch.arange(ids_BS.shape[1], device=device)
+    return Batch(ids_BS, mask_BS, (position_S >= start_B1) & (position_S < end_B1))
+
+
+def pad_right(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, both (B, S), of rows that begin in the first column."""
+    width = max(map(len, rows))
+    ids_BS = [[*row, *[pad_id] * (width - len(row))] for row in rows]
+    mask_BS = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+    return torch.tensor(ids_BS, device=device), torch.tensor(mask_BS, device=device)
+
+
+def like_lengths(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Indices in batches of at most `size`, longest first, so that little is padding."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def hidden_states(model: PreTrainedModel | PeftModel, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+    """Last hidden states (B, S, D), after the final norm, under the active adapter."""
+    output = causal(model).base_model(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False)
+    hidden_BSD: Tensor = output.last_hidden_state
+    return hidden_BSD
+
+
+def log_probs(
+    model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token and the entropy at its position, in float32, chunk by chunk.
+
+    With several chunks the backward pass computes each one's logits again.
+    """
+    owner = causal(model)
+
+    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
+        return token_log_probs(logits(owner, hidden_CD), token_C, temperature)
+
+    size = max(1, MAX_LOGITS // owner.config.get_text_config().vocab_size)
+    if len(token_N) <= size:
+        return of_chunk(hidden_ND, token_N)
+    chunks = zip(hidden_ND.split(size), token_N.split(size), strict=True)
+    parts = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+    log_prob_N, entropy_N = (torch.cat(part) for part in zip(*parts, strict=True))
+    return log_prob_N, entropy_N
+
+
+def logits(model: PreTrainedModel, hidden_ND: Tensor) -> Tensor:
+    """The output layer, with Gemma's soft cap where the model has one."""
+    logits_NV: Tensor = model.get_output_embeddings()(hidden_ND)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits_NV if cap is None else cap * torch.tanh(logits_NV / cap)
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel | PeftModel) -> None:
+    """Compare our way to the logits with the model's own.
+
+    Raises:
+        ValueError: the architecture does to its logits what `logits` does not know of.
+    """
+    owner = causal(model)
+    ids = torch.arange(2, 6, device=owner.device)[None]
+    ours = logits(owner, hidden_states(owner, ids, torch.ones_like(ids))).float()
+    theirs = owner(input_ids=ids, use_cache=False).logits.float()
+    gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
+    if gap > HEAD_TOLERANCE:
+        raise ValueError(
+            f"{type(owner).__name__}: its logits differ from those of its output layer by {gap:.1%}; "
+            "PPO does not know this architecture's scaling: add it to posttrain.align.forward.logits"
+        )
+
+
+def causal(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model with its output layer, without PEFT's wrapper (its layers stay adapted)."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@contextmanager
+def using(model: PeftModel, name: str, trainable: bool = False) -> Iterator[None]:
+    """Make one adapter the active one for a while; no other adapter is trainable meanwhile."""
+    before = model.active_adapter
+    model.set_adapter(name, inference_mode=not trainable)
+    try:
+        yield
+    finally:
+        model.set_adapter(before, inference_mode=True)
+
+
+def fill_adapter(model: PeftModel, name: str, folder: Path) -> None:
+    """Give an adapter that is attached already the weights of a folder in PEFT's layout.
+
+    Raises:
+        ValueError: the file's weights are not exactly the adapter's.
+    """
+    found = {
+        key.replace(".weight", f".{name}.weight"): tensor
+        for key, tensor in load_file(folder / "adapter_model.safetensors").items()
+    }
+    own = adapter_weights(model, name)
+    if wrong := own.keys() ^ found.keys():
+        raise ValueError(f"{folder}: its weights differ from adapter {name!r} in {sorted(wrong)[:4]}")
+    with torch.no_grad():
+        for key, parameter in own.items():
+            parameter.copy_(found[key])

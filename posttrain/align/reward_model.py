@@ -1,0 +1,229 @@
+"""Reward model: a score whose difference between two answers predicts which one is preferred.
+
+Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). The adapter starts as a copy of the SFT
+adapter, the head at zero; both sides of a batch's pairs go through one forward pass. Not TRL's
+RewardTrainer: it leaves the pooling to Transformers, which looks for the pad id, and the head to PEFT.
+
+Shapes: B pairs, S positions; a batch is (2B, S), chosen above rejected.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import TrainingArguments
+
+from posttrain.align.forward import fill_adapter, pad_right
+from posttrain.align.losses import bradley_terry
+from posttrain.align.reward_report import judge_pairs
+from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
+from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_scores, save_head
+from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts, Tokens
+from posttrain.data.chat import end_tokens
+from posttrain.models.device import prepare
+from posttrain.models.generate import Sampling, generate
+from posttrain.models.load import (
+    attach,
+    count_adapted,
+    load_base,
+    save_adapter,
+    trained_on,
+)
+from posttrain.models.tokenizer import load_tokenizer
+from posttrain.recipe.reward_model import RewardModelRecipe
+from posttrain.tracking import Curves, log_parameters
+from posttrain.train.checkpoints import checkpoint_folder
+from posttrain.train.length_groups import LengthGroups
+from posttrain.train.trainer import GuardedTrainer, arguments
+
+SFT, REWARD = "sft", "reward"  # adapters on the one base
+
+
+def train(
+    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: RewardModelRecipe
+) -> RewardModel:
+    """Fit a score to the preference pairs, centre it on the SFT model's own samples, and judge it.
+
+    Raises:
+        ValueError: there are no pairs, a prompt is in both splits, or the artifacts do not fit.
+    """
+    tokens.verify()
+    runtime = prepare(recipe.seed)
+    tokenizer = load_tokenizer(domain)
+    ends, pad = end_tokens(tokenizer), pad_id(tokenizer)
+    pairs, num_same = read_pairs(tokens, "train", ends)
+    held_out, _ = read_pairs(tokens, "held_out", ends)
+    check_splits(pairs, held_out)
+    prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
+
+    model = attach(load_base(domain), assistant, domain, SFT, trainable=False)
+    model = attach(model, assistant, domain, REWARD, trainable=True)
+    judge = Judge(model, new_head(model))
+    folder = runtime.new_folder("reward_model")
+    log_parameters("reward_model", recipe.model_dump())
+    checkpoints = checkpoint_folder("reward_model", recipe, tokens, domain, assistant)
+    trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
+    fitted = trainer.run(recipe, checkpoints, Curves(folder, "reward_model"))
+
+    raw = Scorer(model, REWARD, judge.head, mean=0.0, pad_id=pad)
+    own_N = score_own_samples(raw, prompts[: recipe.num_samples], ends, recipe)
+    judged = judge_pairs(held_out, raw, 2 * recipe.batch_size, recipe.length_band)
+    facts = RewardModelFacts(
+        trained_on=trained_on(domain),
+        method="lora",
+        num_trainable=sum(weight.numel() for weight in judge.trained()),
+        num_adapted_modules=count_adapted(model, REWARD)[0],
+        recipe=recipe.model_dump(),
+        figures={**fitted, **judged.figures, "identical_dropped": float(num_same)},
+        score_mean=float(own_N.mean()),
+        score_std=float(own_N.std()),
+        accuracy=judged.accuracy,
+        by_kind=judged.by_kind,
+        num_pairs=len(held_out),
+    )
+    judge.save(folder)
+    return RewardModel.write(folder, "reward_model", facts)
+
+
+class Judge(nn.Module):
+    """The reward adapter on the base and its head, as one module for the trainer."""
+
+    def __init__(self, model: PeftModel, head: ScoreHead) -> None:
+        super().__init__()
+        self.model = model
+        self.head = head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Scores, not centred."""
+        return raw_scores(self.model, self.head, input_ids, attention_mask)
+
+    def trained(self) -> list[nn.Parameter]:
+        """Adapter and head."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
+    def save(self, folder: Path) -> None:
+        """Write `adapter/` and `score.safetensors`."""
+        save_adapter(self.model, REWARD, folder / "adapter")
+        save_head(self.head, folder)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        fill_adapter(self.model, REWARD, folder / "adapter")
+        load_head(self.head, folder)
+
+    def gradient_checkpointing_enable(self, **more: Any) -> None:
+        """Called by Trainer where the recipe asks for it."""
+        self.model.gradient_checkpointing_enable(**more)
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """Both sides of each pair in one batch, chosen above rejected."""
+
+    pad_id: int
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
+        chosen = [[*pair.prompt, *pair.chosen] for pair in pairs]
+        rejected = [[*pair.prompt, *pair.rejected] for pair in pairs]
+        ids, mask = pad_right([*chosen, *rejected], self.pad_id, torch.device("cpu"))
+        margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
+        return {"input_ids": ids, "attention_mask": mask, "margin": margin}
+
+
+class RewardTrainer(GuardedTrainer):
+    """Transformers' Trainer with the Bradley-Terry loss over batches of like lengths."""
+
+    model: Judge
+
+    def __init__(
+        self,
+        judge: Judge,
+        pairs: Sequence[Pair],
+        recipe: RewardModelRecipe,
+        checkpoints: Path,
+        pad_id: int,
+    ) -> None:
+        super().__init__(
+            model=judge,
+            args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+            train_dataset=cast(Any, pairs),
+            data_collator=cast(Any, PairCollator(pad_id)),
+        )
+        self.recipe = recipe
+        self.lengths = [
+            len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs
+        ]
+        self.margins: list[Tensor] = []
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """The batch's mean loss."""
+        scores = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        chosen_B, rejected_B = scores.chunk(2)
+        self.margins.append((chosen_B - rejected_B).detach())
+        return bradley_terry(chosen_B, rejected_B, inputs["margin"], self.recipe.center_coef)
+
+    def log(self, logs: dict[str, float], *more: Any) -> None:
+        """Add accuracy and margin since the last entry."""
+        if self.margins and "loss" in logs:
+            margins = torch.cat(self.margins)
+            self.margins.clear()
+            shares = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean()}
+            logs |= {name: float(value) for name, value in shares.items()}
+        super().log(logs, *more)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return LengthGroups(self.lengths, self.recipe.batch_size, self.recipe.seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.model.load(Path(resume_from_checkpoint))
+
+
+def score_own_samples(
+    scorer: Scorer,
+    prompts: Sequence[Sequence[int]],
+    ends: tuple[int, ...],
+    recipe: RewardModelRecipe,
+) -> Tensor:
+    """Raw scores of the SFT model's own answers: their mean becomes the zero of all scores."""
+    sampling = Sampling(
+        max_new_tokens=recipe.max_new_tokens,
+        temperature=recipe.temperature,
+        end_ids=ends,
+        pad_id=scorer.pad_id,
+        batch_size=2 * recipe.batch_size,
+        seed=recipe.seed,
+    )
+    scorer.model.set_adapter(SFT, inference_mode=True)
+    answers = generate(cast(Any, scorer.model), prompts, sampling)
+    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    return scorer.scores(rows, sampling.batch_size)
+
+
+def check_splits(train: Sequence[Pair], held_out: Sequence[Pair]) -> None:
+    """Pairs are split by prompt: two answers to one question may not stand on both sides.
+
+    Raises:
+        ValueError: says how many prompts are in both splits.
+    """
+    seen = {tuple(pair.prompt) for pair in train}
+    if both := {tuple(pair.prompt) for pair in held_out} & seen:
+        raise ValueError(
+            f"preferences: {len(both)} prompts are in both splits, so that held-out accuracy would "
+            "be of pairs seen; split by prompt (ingest.preferences)"
+        )

@@ -1,0 +1,150 @@
+"""A raw row in canonical columns, whatever its source called them.
+
+Nothing is judged and nothing is lost here: a value of the wrong type becomes null, or moves to
+`extra`, and `validate` quarantines the row with a reason.
+"""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from posttrain.artifacts import Role
+from posttrain.data.rows import Message, Row, question
+from posttrain.data.text import normalise
+from posttrain.recipe.ingest import COLUMNS, Source
+
+Required = tuple[frozenset[str], ...]
+"""Sets of canonical columns, one of which must be there."""
+
+REQUIRED: dict[Role, Required] = {
+    "corpus": (frozenset({"text"}),),
+    "instructions": (frozenset({"messages"}), frozenset({"prompt", "response"})),
+    "preferences": (frozenset({"prompt", "chosen", "rejected"}),),
+    "prompts": (frozenset({"prompt"}),),
+    "probes": (frozenset({"prompt"}),),
+}
+_LABELS = ("id", "group", "kind", "set", "split", "answer")
+_NOWHERE = (None, "")
+
+
+def canonical(role: Role, raw: dict[str, Any], source: Source, number: int) -> Row:
+    """The raw row `number` (from 1) of a role, in canonical columns."""
+    names = {name: source.fields.get(name, name) for name in COLUMNS[role]}
+    given = {name: raw.get(column) for name, column in names.items()}
+    used = set(names.values())
+    extra = {k: v for k, v in raw.items() if k not in used and v not in _NOWHERE}
+    row: Row = {name: label(given[name]) for name in _LABELS if name in given}
+    row["id"] = row["id"] or f"{role}-{number}"
+    row.update(_texts(role, given))
+    if role == "preferences":
+        row["margin"] = _number(given["margin"])
+    for name in row.keys() & given.keys():
+        if row[name] is None and name in (*_LABELS, "margin") and given[name] not in _NOWHERE:
+            extra[names[name]] = given[name]  # mis-typed: kept, so that validate sees it
+    if role != "corpus":
+        row["group"] = row["group"] or _default_group(role, row)
+    if "split" in row:
+        row["split"] = row["split"] or _split(role, row, source.held_out_share)
+    row["extra"] = _json(extra) if extra else None
+    return row
+
+
+def _texts(role: Role, given: dict[str, Any]) -> Row:
+    if role == "corpus":
+        return {"text": string(given["text"])}
+    if role == "probes":
+        return {"prompt": string(given["prompt"])}
+    if role == "prompts":
+        return {"prompt": _prompt(given["prompt"])}
+    if role == "preferences":
+        answers = {name: _answer(given[name]) for name in ("chosen", "rejected")}
+        return {"prompt": _prompt(given["prompt"]), **answers}
+    return {"messages": _conversation(given)}
+
+
+def string(value: Any) -> str | None:
+    """A string that UTF-8 can hold (lone surrogates become U+FFFD); None for anything else."""
+    if not isinstance(value, str):
+        return None
+    if value.isascii():
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def label(value: Any) -> str | None:
+    """A name or a number as a string; None for nothing and for anything else."""
+    if isinstance(value, (bool, int, float)):
+        return str(value)
+    return string(value) or None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _conversation(given: dict[str, Any]) -> list[Message] | None:
+    if given["messages"] is not None:
+        return _messages(given["messages"], with_learn=True)
+    turns = [("system", given["system"])] if given["system"] not in _NOWHERE else []
+    turns += [("user", given["prompt"]), ("assistant", given["response"])]
+    return _messages([{"role": r, "content": c} for r, c in turns], with_learn=True)
+
+
+def _messages(value: Any, with_learn: bool) -> list[Message] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _parsed(value)  # a csv cell can hold messages as JSON alone
+    if not isinstance(value, list):
+        return None
+    return [_message(item if isinstance(item, dict) else {}, with_learn) for item in value]
+
+
+def _message(item: dict[str, Any], with_learn: bool) -> Message:
+    message: Message = {"role": string(item.get("role")), "content": string(item.get("content"))}
+    if with_learn:
+        message["learn"] = message["role"] == "assistant" and item.get("learn") is not False
+    return message
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _prompt(value: Any) -> list[Message] | None:
+    if isinstance(value, str):
+        return [{"role": "user", "content": string(value)}]
+    return _messages(value, with_learn=False)
+
+
+def _answer(value: Any) -> str | None:
+    # hub data sets often give the whole conversation: its last message is the answer
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1].get("content") if value[-1].get("role") == "assistant" else None
+    return string(value)
+
+
+def _default_group(role: Role, row: Row) -> str:
+    asked = question(role, row) if role in ("instructions", "preferences") else None
+    return _hash(normalise(asked)).hex()[:16] if asked else str(row["id"])
+
+
+def _split(role: Role, row: Row, held_out_share: float) -> str:
+    # equal documents fall on one side
+    key = normalise(row["text"] or row["id"]) if role == "corpus" else row["group"]
+    return "held_out" if int.from_bytes(_hash(key)[:8]) < held_out_share * 2**64 else "train"
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _json(extra: dict[Any, Any]) -> str:
+    text = json.dumps({str(k): v for k, v in extra.items()}, ensure_ascii=False, default=str)
+    return string(text) or "{}"

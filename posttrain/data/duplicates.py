@@ -1,0 +1,206 @@
+"""Copies: exact ones by fingerprint, near ones by MinHash (Broder 1997) and exact Jaccard.
+
+DataTrove's MinHash stages (signature, buckets, cluster) name candidates; its local executor has Ray and
+Slurm siblings for corpora that outgrow one machine. A candidate counts only if the Jaccard similarity
+of its shingles with a kept row says so: MinHash alone errs both ways.
+"""
+
+import contextlib
+import os
+import tempfile
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import Document
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.pipeline.dedup.minhash import (
+    MinhashConfig,
+    MinhashDedupBuckets,
+    MinhashDedupCluster,
+    MinhashDedupSignature,
+)
+from datatrove.utils.hashing import HashConfig, create_hash_func
+from datatrove.utils.text import TextNormConfig, ngrams
+from datatrove.utils.word_tokenizers import WordTokenizer
+from loguru import logger
+
+from posttrain.data.text import words
+from posttrain.recipe.validation import NearDuplicates
+
+Shard = Callable[[], Iterator[tuple[int, str]]]
+"""Gives row numbers and texts, in order, each time it is called."""
+
+_HASHING = HashConfig(hash_fc="sha1")  # its default calls xxhash with strings, which 4.1 refuses
+_HASH = create_hash_func(_HASHING)
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+
+def first_copies(fingerprints: np.ndarray[Any, Any], is_candidate: Flags) -> dict[int, int]:
+    """Row -> the earlier row that it copies, among candidate rows."""
+    rows = np.flatnonzero(is_candidate)
+    chosen = fingerprints[rows]
+    order = np.argsort(chosen, kind="stable")  # equal ones stay in the order of their rows
+    ordered = chosen[order]
+    is_copy = np.concatenate([[False], ordered[1:] == ordered[:-1]]) if len(rows) else []
+    copies: dict[int, int] = {}
+    first = -1
+    for position in np.flatnonzero(is_copy):
+        if not is_copy[position - 1]:
+            first = int(rows[order[position - 1]])
+        copies[int(rows[order[position]])] = first
+    return copies
+
+
+@dataclass(frozen=True)
+class NearCopy:
+    """A row that nearly copies a kept one."""
+
+    row: int
+    of: int
+    similarity: float
+
+
+class Words(WordTokenizer):  # type: ignore[misc]  # ships no types
+    """Our words for DataTrove, so that candidates and their confirmation see the same shingles."""
+
+    def word_tokenize(self, text: str) -> list[str]:
+        """The words of a text."""
+        return words(text)
+
+    def sent_tokenize(self, text: str) -> list[str]:
+        """Not asked for by MinHash."""
+        raise NotImplementedError
+
+    def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+        """Not asked for by MinHash."""
+        raise NotImplementedError
+
+
+def _hashed(text: str, num_words: int) -> Hashes:
+    hashes = {_HASH(" ".join(run)) for run in ngrams(words(text), num_words)}
+    return np.fromiter(hashes, dtype=np.uint64, count=len(hashes))
+
+
+def near_copies(
+    shards: list[Shard], rules: NearDuplicates, held_out: Flags, is_across: bool
+) -> Iterator[NearCopy]:
+    """Rows that nearly copy a kept row of their cluster.
+
+    Args:
+        shards: parts of the text; one is sorted in memory at a time.
+        rules: the shingles and how many hashes.
+        held_out: row -> whether it is held out.
+        is_across: compare training rows with held-out ones, which are kept first; else each alone.
+    """
+    with tempfile.TemporaryDirectory(prefix="minhash-") as temporary:
+        clusters = _clusters(shards, rules, Path(temporary))
+    members: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    for row, cluster in clusters.items():
+        members[cluster, not is_across and bool(held_out[row])].append(row)
+    hashes = {
+        row: _hashed(text, rules.shingle_words)
+        for shard in shards
+        for row, text in shard()
+        if row in clusters
+    }
+    for rows in members.values():
+        ordered = sorted(rows, key=lambda row: (not held_out[row], row))
+        yield from confirmed({row: hashes[row] for row in ordered}, rules.min_similarity)
+
+
+def confirmed(hashes: dict[int, Hashes], min_similarity: float) -> Iterator[NearCopy]:
+    """Rows of one cluster, in the order of keeping, that are similar to a row kept before them.
+
+    Exact, without comparing all pairs: two sets of that similarity share an element among the rarest
+    of each (the prefix filter of Bayardo, Ma and Srikant 2007, section 3).
+    """
+    counts = Counter(one for row in hashes.values() for one in row.tolist())
+    kept: dict[int, frozenset[int]] = {}
+    by_rare: dict[int, list[int]] = defaultdict(list)
+    for row, array in hashes.items():
+        rarest = sorted(array.tolist(), key=lambda one: (counts[one], one))
+        own = frozenset(rarest)
+        prefix = rarest[: len(rarest) - int(np.ceil(min_similarity * len(rarest) - 1e-9)) + 1]
+        near = _nearest(own, {other for one in prefix for other in by_rare[one]}, kept)
+        if near is not None and near[1] >= min_similarity:
+            yield NearCopy(row, *near)
+            continue
+        kept[row] = own
+        for one in prefix:
+            by_rare[one].append(row)
+
+
+def _nearest(
+    own: frozenset[int], others: set[int], kept: dict[int, frozenset[int]]
+) -> tuple[int, float] | None:
+    found = ((other, jaccard(own, kept[other])) for other in others)
+    return min(found, key=lambda pair: (-pair[1], pair[0]), default=None)
+
+
+def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+    """Share of the union that both hold."""
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared) if shared else 0.0
+
+
+class _Shards:
+    """The first step of stage 1: a task's documents, and which row each of them was."""
+
+    def __init__(self, shards: list[Shard]) -> None:
+        self.shards = shards
+        self.rows: dict[int, array[int]] = defaultdict(lambda: array("q"))
+
+    def __call__(self, _: Any, rank: int, world_size: int) -> Iterator[Document]:
+        assert world_size == len(self.shards)
+        for row, text in self.shards[rank]():
+            self.rows[rank].append(row)
+            yield Document(text=text, id=str(row))
+
+    def __deepcopy__(self, _: Any) -> "_Shards":
+        return self  # the executor copies its pipeline for every task; the rows are wanted here
+
+
+def _clusters(shards: list[Shard], rules: NearDuplicates, folder: Path) -> dict[int, int]:
+    config = MinhashConfig(
+        n_grams=rules.shingle_words,
+        num_buckets=rules.num_buckets,
+        hashes_per_bucket=rules.hashes_per_bucket,
+        hash_config=_HASHING,
+        # `words` has normalised the text; DataTrove's own form would drop figures
+        norm_config=TextNormConfig(*[False] * len(fields(TextNormConfig))),
+    )
+    source = _Shards(shards)
+    signatures, buckets, clusters = (str(folder / name) for name in ("sigs", "pairs", "clusters"))
+    stages: list[tuple[list[Any], int]] = [
+        ([source, MinhashDedupSignature(signatures, config, Words())], len(shards)),
+        ([MinhashDedupBuckets(signatures, buckets, config=config)], rules.num_buckets),
+        ([MinhashDedupCluster(buckets, clusters, config, save_cluster_id=True)], 1),
+    ]
+    with _quiet():
+        for number, (pipeline, num_tasks) in enumerate(stages):
+            logs = str(folder / f"logs-{number}")
+            LocalPipelineExecutor(pipeline, num_tasks, workers=1, logging_dir=logs).run()
+    found: dict[int, int] = {}
+    for file in sorted(Path(clusters).glob("*.clusters")):
+        rows = source.rows[int(file.stem)]
+        for document, cluster in np.fromfile(file, dtype="<u4").reshape(-1, 2).tolist():
+            found[rows[document]] = cluster
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # DataTrove logs every task to the terminal and its bar ignores loguru
+    logger.disable("datatrove")
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logger.enable("datatrove")

@@ -1,0 +1,102 @@
+"""Raw records, wherever they lie, as one Parquet file a role in canonical columns.
+
+Streams in batches. Rows with bad values pass: `validate` judges them. Sources that cannot be what
+the recipe says (unreadable, no such column, empty) are refused here.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from posttrain.artifacts import Records, RecordsFacts, Role, SourceFacts
+from posttrain.data import sources
+from posttrain.data.canonical import REQUIRED, canonical
+from posttrain.data.rows import ROLES, SCHEMAS, Row, texts
+from posttrain.data.readers import RawRow, parts
+from posttrain.recipe.ingest import IngestRecipe, Source
+from posttrain.runtime import Runtime
+
+BATCH_ROWS = 10_000
+BATCH_CHARS = 16_000_000
+"""A batch is a row group of the Parquet file and what `validate` holds at a time."""
+
+
+def ingest(recipe: IngestRecipe) -> Records:
+    """Bring every role that the recipe names into canonical columns.
+
+    Raises:
+        ValueError: a source is unreadable, malformed, empty, or lacks a column.
+    """
+    folder = Runtime.from_environment().new_folder("records")
+    num_rows: dict[str, int] = {}
+    found: dict[str, SourceFacts] = {}
+    for role in ROLES:
+        source: Source | None = getattr(recipe, role)
+        if source is None:
+            continue
+        found[role] = sources.facts(source)
+        rows = canonical_rows(role, source, found[role].revision)
+        num_rows[role] = write_rows(folder / f"{role}.parquet", role, rows)
+        if not num_rows[role]:
+            raise ValueError(f"{source.source}: holds no rows; ingest.{role} needs at least one")
+    return Records.write(folder, "ingest", RecordsFacts(num_rows=num_rows, sources=found))
+
+
+def canonical_rows(role: Role, source: Source, revision: str | None) -> Iterator[Row]:
+    """Rows of a source up to its limit."""
+    number = 0
+    for name, rows in parts(source, revision):
+        remaining = None if source.limit is None else source.limit - number
+        for raw in with_columns(role, source, name, islice(rows, remaining)):
+            number += 1
+            yield canonical(role, raw, source, number)
+
+
+def with_columns(role: Role, source: Source, name: str, rows: Iterable[RawRow]) -> Iterator[RawRow]:
+    """Pass the rows of one file on.
+
+    Raises:
+        ValueError: at the end, where no row had a required column.
+    """
+    wanted = {column: source.fields.get(column, column) for way in REQUIRED[role] for column in way}
+    seen: set[str] = set()
+    first: list[str] | None = None
+    for row in rows:
+        first = first or [str(column) for column in row]
+        if len(seen) < len(wanted):
+            seen |= {column for column, named in wanted.items() if named in row}
+        yield row
+    if first is None or any(way <= seen for way in REQUIRED[role]):
+        return
+    missing = min((sorted(way - seen) for way in REQUIRED[role]), key=len)
+    raise ValueError(
+        f"{name}: no column {' and '.join(repr(wanted[column]) for column in missing)}; "
+        f"ingest.{role}.fields must name it, as in `{missing[0]}: its_name_here` (found: {first})"
+    )
+
+
+def write_rows(file: Path, role: Role, rows: Iterable[Row]) -> int:
+    """Write canonical rows, a row group a batch, and count them."""
+    num_rows = 0
+    with pq.ParquetWriter(file, SCHEMAS[role], compression="zstd") as writer:
+        for batch in batches(role, rows):
+            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMAS[role]))
+            num_rows += len(batch)
+    return num_rows
+
+
+def batches(role: Role, rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Group rows, at most `BATCH_ROWS` or about `BATCH_CHARS` characters together."""
+    batch: list[Row] = []
+    num_chars = 0
+    for row in rows:
+        batch.append(row)
+        num_chars += sum(map(len, texts(role, row))) + len(row["extra"] or "")
+        if len(batch) >= BATCH_ROWS or num_chars >= BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,69 @@
+"""Which files or which commit a recipe's sources are; cheap to import.
+
+ZenML's cache key takes `digest`, so that an edited file runs `ingest` again.
+"""
+
+import glob
+import re
+from pathlib import Path
+
+import huggingface_hub
+
+from posttrain.artifacts import SourceFacts, sha256, sha256_of
+from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
+
+
+def digest(recipe: IngestRecipe) -> str:
+    """SHA-256 over the bytes of all local sources and the commits of all hub data sets, in hex."""
+    sources = {role: getattr(recipe, role) for role in COLUMNS}
+    return sha256_of(
+        {role: facts(source).model_dump() for role, source in sources.items() if source is not None}
+    )
+
+
+def facts(source: Source) -> SourceFacts:
+    """What a source is right now: its files' hashes, or its commit."""
+    if source.format == "hub":
+        return SourceFacts(source=source.source, revision=commit(source), files={})
+    files = {file.as_posix(): sha256(file) for file in files_of(source)}
+    return SourceFacts(source=source.source, revision=None, files=files)
+
+
+def files_of(source: Source) -> list[Path]:
+    """The files that a path or glob names, sorted.
+
+    Raises:
+        ValueError: it names none, or a folder.
+    """
+    path = Path(source.source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name its files with a glob such as {path}/*.jsonl")
+    found = (Path(name) for name in glob.glob(source.source, recursive=True))  # noqa: PTH207  absolute patterns too
+    if files := sorted(file for file in found if file.is_file()):
+        return files
+    raise ValueError(
+        f"{source.source}: no such file (looked from {Path.cwd()}); give a path or glob, "
+        "or `format: hub` for a data set on the Hugging Face hub"
+    )
+
+
+def commit(source: Source) -> str:
+    """The commit that a hub data set's revision stands for; a full commit needs no network.
+
+    Raises:
+        ValueError: the hub does not know it, or cannot be reached.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", source.revision):
+        return source.revision
+    try:
+        info = huggingface_hub.HfApi().dataset_info(source.source, revision=source.revision)
+    except Exception as error:  # the client's transport errors share no public base class
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{source.source}: the hub gives no revision {source.revision!r}: {reason[0]}; check "
+            "the id, `revision`, HF_TOKEN and the network, or name a full commit"
+        ) from error
+    assert info.sha, "the hub names a commit for every revision"
+    return info.sha

@@ -1,0 +1,151 @@
+"""Charts of the report as inline SVG, by matplotlib.
+
+The SVG holds numbers and lines alone: titles and legends are the page's, so that any language shows
+in the reader's fonts. Colours are the page's too (`var(--series-1)`), so that a chart follows light
+and dark. The same figures give the same bytes.
+"""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from posttrain.evaluate.wording import number
+from posttrain.reports import Figure
+
+INK = {
+    "#010101": "var(--muted)",
+    "#020202": "var(--rule)",
+    "#030303": "var(--series-1)",
+    "#040404": "var(--series-2)",
+    "#050505": "var(--series-3)",
+}
+"""Colours that matplotlib is told, and what the page makes of them."""
+
+MUTED, RULE, *SERIES = INK
+WIDTH, HEIGHT = 3.6, 1.9
+"""Inches; the page scales a chart to its column."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "posttrain",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a curve."""
+
+    name: str
+    steps: list[float]
+    values: list[float]
+
+
+def curve(title: str, series: Sequence[Series]) -> str:
+    """Lines over steps; on a logarithmic scale where positive values span two powers of ten."""
+    with mpl.rc_context(STYLE):
+        canvas, axes = _axes()
+        for line, color in zip(series, SERIES, strict=False):
+            mark = "o" if len(line.steps) == 1 else ""
+            axes.plot(line.steps, line.values, color=color, marker=mark, markersize=4)
+        every = [value for line in series for value in line.values]
+        if min(every) > 0 and max(every) / min(every) > 100:
+            axes.set_yscale("log")
+            axes.minorticks_off()
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.margins(x=0.02)
+        axes.set_xlabel("step")
+        return _svg(canvas, title)
+
+
+def through_stages(title: str, labels: Sequence[str], figures: Sequence[Figure | None]) -> str:
+    """One figure stage by stage, each a point on its interval; shares stand between 0 and 1."""
+    with mpl.rc_context(STYLE):
+        canvas, axes = _axes()
+        known = [(x, figure) for x, figure in enumerate(figures) if figure is not None]
+        values = [figure.value for _, figure in known]
+        axes.plot([x for x, _ in known], values, color=RULE, linewidth=1.2, zorder=1)
+        for x, figure in known:
+            axes.plot([x, x], [figure.low, figure.high], color=SERIES[0], linewidth=2, zorder=2)
+            axes.plot([x], [figure.value], "o", color=SERIES[0], markersize=5, zorder=3)
+        if min(values) > 0 and max(values) / min(values) > 100:
+            axes.set_yscale("log")
+            axes.minorticks_off()
+        elif all(figure.low >= 0 and figure.high <= 1 for _, figure in known):
+            axes.set_ylim(-0.06, 1.06)
+            axes.set_yticks([0, 0.5, 1])
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        axes.set_xticks(range(len(labels)), labels, fontsize=8)
+        axes.set_xlim(-0.45, len(labels) - 0.55)
+        return _svg(canvas, title)
+
+
+def finite(value: float | None) -> bool:
+    """Whether a point of a curve can be drawn."""
+    return value is not None and math.isfinite(value)
+
+
+def _axes() -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = canvas.subplots()
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    return canvas, axes
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}" if abs(value) < 10_000 else number(value)
+
+
+def _svg(canvas: Canvas, title: str) -> str:
+    """The bare `<svg>` element in the page's colours and font, named for who can't see it."""
+    canvas.patch.set_visible(False)
+    canvas.axes[0].patch.set_visible(False)
+    stream = io.StringIO()
+    hidden = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    canvas.savefig(stream, format="svg", metadata=hidden)
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"\s*<style.*?</style>", "", svg, flags=re.DOTALL)  # would style the whole page
+    svg = re.sub(r"font-family: [^;\"]+;?", "", svg)
+    for drawn, shown in INK.items():
+        svg = svg.replace(drawn, shown)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    # clip paths of two charts on a page must not share a name
+    prefix = re.sub(r"\W+", "-", title.lower())
+    svg = re.sub(r'(id="|#)([mp][0-9a-f]{10})', rf"\g<1>{prefix}-\g<2>", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(title)}"', 1).strip()
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,131 @@
+"""Perplexity: exp(sum of token losses / scored tokens), whatever the batch.
+
+Not the mean of batch means. Each scored token has as much context as window and stride leave it,
+and is scored once. Padding is never scored.
+
+Shapes: B sequences, T positions, V vocabulary, K chunk of positions.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from posttrain.evaluate import bootstrap
+from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.reports import Figure
+
+T = TypeVar("T")
+CHUNK_TOKENS = 8_192  # positions whose logits are held at a time
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Token ids and which of them count. The first is context: nothing predicts it."""
+
+    input_ids: list[int]
+    counts: list[bool]
+
+
+@dataclass(frozen=True)
+class _Window:
+    source: int
+    input_ids: list[int]
+    counts: list[bool]
+
+
+def perplexity(model: PreTrainedModel, texts: Sequence[Scored], recipe: EvaluationRecipe) -> Figure:
+    """Token-weighted perplexity of `texts`, with an interval resampled by text.
+
+    Args:
+        model: a causal language model.
+        texts: sequences; at least one position of them counts.
+        recipe: window and stride in tokens, batch size in windows, bootstrap resamples.
+
+    Raises:
+        ValueError: no position counts.
+    """
+    losses = [0.0] * len(texts)
+    _check_head(model, texts[0].input_ids[:16])
+    windows = [one for i, text in enumerate(texts) for one in _windows(i, text, recipe)]
+    windows.sort(key=lambda one: len(one.input_ids))  # like lengths together: little padding
+    for at in range(0, len(windows), recipe.batch_size):
+        batch = windows[at : at + recipe.batch_size]
+        for one, loss in zip(batch, _losses(model, batch), strict=True):
+            losses[one.source] += loss
+    numbers = [sum(text.counts[1:]) for text in texts]
+    kept = [i for i, number in enumerate(numbers) if number]
+    nats = bootstrap.ratio(
+        [losses[i] for i in kept],
+        [float(numbers[i]) for i in kept],
+        recipe.num_bootstrap,
+        recipe.seed,
+    )
+    return Figure(
+        value=math.exp(nats.value),
+        low=math.exp(nats.low),
+        high=math.exp(nats.high),
+        num=sum(numbers),
+    )
+
+
+def _windows(source: int, text: Scored, recipe: EvaluationRecipe) -> Iterator[_Window]:
+    """Overlapping windows that together score each token once."""
+    scored_up_to = 1
+    start = 0
+    while scored_up_to < len(text.input_ids):
+        end = min(start + recipe.window, len(text.input_ids))
+        counts = [
+            position >= scored_up_to and text.counts[position] for position in range(start, end)
+        ]
+        yield _Window(source, text.input_ids[start:end], counts)
+        scored_up_to = end
+        start = max(0, min(end + recipe.stride, len(text.input_ids)) - recipe.window)
+
+
+@torch.inference_mode()
+def _check_head(model: PreTrainedModel, input_ids: list[int]) -> None:
+    """The output layer is all that stands between hidden states and logits.
+
+    Raises:
+        ValueError: the model caps or scales its logits, which scoring in chunks would leave out.
+    """
+    ids_BT = torch.tensor([input_ids], device=model.device)
+    hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
+    if not torch.allclose(model.get_output_embeddings()(hidden_BTD), logits_BTV, atol=1e-3):
+        raise ValueError(
+            f"{type(model).__name__} changes its logits after the output layer; perplexity of such "
+            "a model is not built yet"
+        )
+
+
+@torch.inference_mode()
+def _losses(model: PreTrainedModel, batch: Sequence[_Window]) -> list[float]:
+    """Sum of the losses of each window's counted tokens, in nats."""
+    longest = max(len(one.input_ids) for one in batch)
+    # right-padded: under causal attention nothing real sees what follows it, so no mask is needed
+    ids_BT = torch.tensor([_padded(one.input_ids, longest, 0) for one in batch])
+    counts_BT = torch.tensor([_padded(one.counts, longest, False) for one in batch])
+    ids_BT, counts_BT = ids_BT.to(model.device), counts_BT.to(model.device)
+    positions_BT = torch.arange(longest, device=model.device).expand_as(ids_BT)
+    hidden_BTD = model.get_decoder()(
+        input_ids=ids_BT, position_ids=positions_BT, use_cache=False
+    ).last_hidden_state
+    losses_BT = torch.zeros(ids_BT.shape, dtype=torch.float64, device=model.device)
+    picked = counts_BT[:, 1:].nonzero()
+    for chunk in picked.split(CHUNK_TOKENS):
+        rows, columns = chunk.unbind(1)
+        logits_KV: Tensor = model.get_output_embeddings()(hidden_BTD[rows, columns]).float()
+        targets_K = ids_BT[rows, columns + 1]
+        losses_K = torch.nn.functional.cross_entropy(logits_KV, targets_K, reduction="none")
+        losses_BT[rows, columns + 1] = losses_K.double()
+    return [float(loss) for loss in losses_BT.sum(1)]
+
+
+def _padded(values: list[T], length: int, filler: T) -> list[T]:
+    return values + [filler] * (length - len(values))

@@ -1,0 +1,124 @@
+"""Probes: held-out questions whose answers are judged by rule, one function a kind."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from posttrain.artifacts import Tokens
+from posttrain.data.chat import end_tokens
+from posttrain.evaluate import bootstrap
+from posttrain.models.generate import Sampling, generate
+from posttrain.recipe.evaluation import EvaluationRecipe, Probe
+from posttrain.reports import Figure, Sample
+
+SPACES = re.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question, and what the model said."""
+
+    set: str
+    prompt: str
+    expected: str | None
+    response: str
+    num_tokens: int
+    ended: bool
+
+
+def ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    tokens: Tokens,
+    probe: Probe,
+    recipe: EvaluationRecipe,
+) -> list[Answered]:
+    """Put a probe's questions to the model.
+
+    Raises:
+        ValueError: the run has no question of the probe's sets.
+    """
+    file = tokens.path / "probes.parquet"
+    rows = pq.read_table(file).to_pylist() if file.exists() else []
+    rows = [row for row in rows if row["set"] in probe.sets]
+    if not rows:
+        raise ValueError(
+            f"evaluation.probes: {probe.name} asks the sets {list(probe.sets)}, and ingest.probes "
+            "has no row of them"
+        )
+    rows = [row for row in rows for _ in range(probe.num_samples)]
+    column = "cloze_ids" if probe.kind == "cloze" else "prompt_ids"
+    ends = end_tokens(tokenizer)
+    responses = generate(
+        model,
+        [row[column] for row in rows],
+        Sampling(
+            max_new_tokens=recipe.max_new_tokens,
+            temperature=probe.temperature,
+            end_ids=ends,
+            pad_id=ends[0],  # masked by length: any id may pad
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+        ),
+    )
+    return [
+        Answered(
+            set=row["set"],
+            prompt=row["prompt"],
+            expected=row["answer"],
+            response=tokenizer.decode(response, skip_special_tokens=True).strip(),
+            num_tokens=len(response),
+            ended=bool(response) and response[-1] in ends,
+        )
+        for row, response in zip(rows, responses, strict=True)
+    ]
+
+
+def hit(probe: Probe, answered: Answered) -> bool:
+    """Whether one answer counts."""
+    response = normalised(answered.response)
+    if probe.kind == "markers":
+        found = _contains(response, probe.any_of)
+        return found or (bool(probe.or_none_of) and not _contains(response, probe.or_none_of))
+    assert answered.expected is not None, f"{probe.name}: a question without an answer"
+    right = normalised(answered.expected) in response
+    return right and not _contains(response, probe.not_any_of)
+
+
+def figures(
+    probe: Probe, answers: Sequence[Answered], recipe: EvaluationRecipe
+) -> dict[str, Figure]:
+    """The probe's figure, and one a set where the recipe asks for it."""
+    hits = [hit(probe, answer) for answer in answers]
+    found = {probe.name: bootstrap.share(hits, recipe.num_bootstrap, recipe.seed)}
+    for name in probe.sets if probe.by_set else ():
+        of_set = [one for one, answer in zip(hits, answers, strict=True) if answer.set == name]
+        found[f"{probe.name}.{name}"] = bootstrap.share(of_set, recipe.num_bootstrap, recipe.seed)
+    return found
+
+
+def samples(probe: Probe, answers: Sequence[Answered], number: int) -> list[Sample]:
+    """Evenly spaced questions with their answers: the same ones for every stage."""
+    step = max(1, len(answers) // max(1, number))
+    return [
+        Sample(
+            probe=probe.name,
+            prompt=answer.prompt,
+            expected=answer.expected,
+            response=answer.response,
+        )
+        for answer in answers[::step][:number]
+    ]
+
+
+def normalised(text: str) -> str:
+    """NFC, one space for any white space."""
+    return SPACES.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
+def _contains(text: str, markers: Sequence[str]) -> bool:
+    return any(marker in text for marker in markers)

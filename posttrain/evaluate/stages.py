@@ -1,0 +1,146 @@
+"""Measure every stage by the same questions and texts, in one table and one report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from posttrain.artifacts import (
+    BaseModel,
+    Policy,
+    Quarantine,
+    Revisions,
+    RewardModel,
+    Tokens,
+)
+from posttrain.evaluate import bootstrap, probes
+from posttrain.evaluate.perplexity import Scored, perplexity
+from posttrain.evaluate.report import render
+from posttrain.models.device import prepare
+from posttrain.models.load import load_base, load_policy
+from posttrain.models.tokenizer import load_tokenizer
+from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.promotion import PromotionRecipe
+from posttrain.registry.gate import judge
+from posttrain.reports import Evaluation, Figure, Sample, Stage, StageEvaluation
+from posttrain.tracking import log_figures, read_history
+
+SPLIT = [("split", "==", "held_out")]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a run made, in the order of training; the alignment stages may be absent."""
+
+    tokens: Tokens
+    base: BaseModel
+    domain: BaseModel
+    assistant: Policy
+    reward: RewardModel | None = None
+    policy: Policy | None = None
+    aligned: Policy | None = None
+    revisions: Revisions | None = None
+
+    @property
+    def policies(self) -> dict[Stage, Policy]:
+        """The policies that the run trained, by stage; the last is what is registered."""
+        found: dict[Stage, Policy] = {"sft": self.assistant}
+        if self.policy is not None:
+            found["ppo"] = self.policy
+        if self.aligned is not None:
+            found["self_critique"] = self.aligned
+        return found
+
+
+def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
+    """Measure the untrained base, the domain base, and each policy on it."""
+    prepare(recipe.seed)
+    tokens = stages.tokens.verify()
+    tokenizer = load_tokenizer(stages.domain)
+    texts = _held_out(tokens)
+    measured = []
+    for stage, load in _loaders(stages).items():
+        figures, samples = _measure(load(), tokenizer, tokens, texts, recipe)
+        measured.append(StageEvaluation(stage=stage, figures=figures, samples=samples))
+        log_figures(stage, {name: figure.value for name, figure in figures.items()})
+    return Evaluation(
+        stages=tuple(measured),
+        reward_model=None,
+        held_out_hash=tokens.content_hash(),
+        policy_hash=list(stages.policies.values())[-1].content_hash(),
+    )
+
+
+def report(
+    stages: Stages, evaluation: Evaluation, quarantine: Quarantine, promotion: PromotionRecipe
+) -> str:
+    """The static HTML report: verdict, stages, curves, samples, data, lineage."""
+    trained = {"base_finetune": stages.domain.path} | {
+        stage: policy.path for stage, policy in stages.policies.items()
+    }
+    return render(
+        evaluation,
+        {stage: read_history(folder) for stage, folder in trained.items()},
+        judge(evaluation, None, promotion),
+        quarantine.facts.num_rows,
+        {
+            "base": stages.base.facts.fingerprint,
+            "domain base": stages.domain.facts.fingerprint,
+            **{f"data: {role}": sha for role, sha in stages.tokens.facts.data_hashes.items()},
+        },
+    )
+
+
+def _loaders(stages: Stages) -> dict[Stage, Callable[[], PreTrainedModel]]:
+    """One model at a time: each is loaded when its turn comes, and let go after it."""
+    domain = stages.domain
+    found: dict[Stage, Callable[[], PreTrainedModel]] = {
+        "untrained": lambda: load_base(stages.base)
+    }
+    if domain.facts.fingerprint != stages.base.facts.fingerprint:
+        found["base_finetune"] = lambda: load_base(domain)
+    for stage, policy in stages.policies.items():
+        found[stage] = lambda policy=policy: load_policy(domain, policy)  # type: ignore[misc]
+    return found
+
+
+def _measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    tokens: Tokens,
+    texts: dict[str, list[Scored]],
+    recipe: EvaluationRecipe,
+) -> tuple[dict[str, Figure], tuple[Sample, ...]]:
+    figures = {name: perplexity(model, scored, recipe) for name, scored in texts.items()}
+    samples: list[Sample] = []
+    chats: list[probes.Answered] = []
+    for probe in recipe.probes:
+        answers = probes.ask(model, tokenizer, tokens, probe, recipe)
+        figures |= probes.figures(probe, answers, recipe)
+        samples += probes.samples(probe, answers, recipe.num_samples // len(recipe.probes))
+        chats += answers if probe.kind != "cloze" else []
+    if chats:
+        drawn = (recipe.num_bootstrap, recipe.seed)
+        ended, lengths = [one.ended for one in chats], [float(one.num_tokens) for one in chats]
+        figures["ended_share"] = bootstrap.share(ended, *drawn)
+        figures["mean_length"] = bootstrap.mean(lengths, *drawn)
+    return figures, tuple(samples)
+
+
+def _held_out(tokens: Tokens) -> dict[str, list[Scored]]:
+    """The held-out texts of a run by figure; a run may lack either."""
+    texts: dict[str, list[Scored]] = {}
+    corpus, examples = (tokens.path / f"{role}.parquet" for role in ("corpus", "instructions"))
+    if corpus.exists():
+        rows = pq.read_table(corpus, columns=["input_ids"], filters=SPLIT).to_pylist()
+        texts["perplexity_domain"] = [
+            Scored(row["input_ids"], [True] * len(row["input_ids"])) for row in rows
+        ]
+    if examples.exists():
+        columns = ["input_ids", "assistant_mask"]
+        rows = pq.read_table(examples, columns=columns, filters=SPLIT).to_pylist()
+        texts["perplexity_answers"] = [
+            Scored(row["input_ids"], row["assistant_mask"]) for row in rows
+        ]
+    return {name: scored for name, scored in texts.items() if scored}

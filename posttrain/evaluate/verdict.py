@@ -1,0 +1,148 @@
+"""An evaluation in plain sentences: did it meet its limits, and what did each stage do."""
+
+from dataclasses import dataclass
+
+from posttrain.evaluate.wording import (
+    STAGES,
+    direction,
+    figure_label,
+    in_words,
+    number,
+    stage_label,
+)
+from posttrain.reports import Evaluation, Figure, RuleOutcome, StageEvaluation
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a stage is for."""
+
+    figures: tuple[str, ...]
+    """Figures that tell; the first of those measured decides."""
+
+    better: str
+    worse: str
+    also: tuple[str, ...] = ()
+    """Figures to state beside: what it cost."""
+
+
+AIMS = {
+    "base_finetune": Aim(
+        ("perplexity_domain", "fact_cloze"), "learned the domain", "did not learn the domain"
+    ),
+    "sft": Aim(
+        ("fact_accuracy", "helpfulness", "perplexity_answers"),
+        "learned to answer",
+        "did not learn to answer",
+    ),
+    "ppo": Aim(
+        ("mean_score",),
+        "raised the reward score",
+        "lowered the reward score",
+        ("kl_to_sft", "fact_accuracy"),
+    ),
+    "self_critique": Aim(
+        ("violation_rate",),
+        "reduced violations",
+        "increased violations",
+        ("helpfulness", "fact_accuracy"),
+    ),
+}
+
+SHORT = {
+    "perplexity_domain": "perplexity",
+    "perplexity_answers": "perplexity of answers",
+    "mean_score": "score",
+    "kl_to_sft": "KL",
+}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What one stage did, `lead`: `detail`."""
+
+    lead: str
+    detail: str
+    good: bool | None
+    """None where the intervals overlap or nothing tells."""
+
+
+def headline(outcomes: tuple[RuleOutcome, ...]) -> str:
+    """The verdict in one line."""
+    missed = [outcome for outcome in outcomes if not outcome.passed]
+    if not outcomes:
+        return "Measured; no limits were set"
+    if not missed:
+        return "Meets its limit" if len(outcomes) == 1 else f"Meets all {len(outcomes)} limits"
+    figures = list(dict.fromkeys(_short(outcome.figure) for outcome in missed))
+    if len(figures) <= 2:
+        return f"Falls short in {in_words(figures)}"
+    return f"Falls short in {len(missed)} of {len(outcomes)} limits"
+
+
+def outcome_sentence(outcome: RuleOutcome) -> str:
+    """What a rule saw, with figures and stages as people call them."""
+    text = outcome.reason.replace(outcome.figure, _short(outcome.figure), 1)
+    for name, label in STAGES.items():
+        text = text.replace(f" of {name} ", f" of {label} ", 1)
+    return text[0].upper() + text[1:]
+
+
+def stage_sentences(evaluation: Evaluation) -> list[Sentence]:
+    """One sentence a stage after the first, against the stage before it."""
+    return [
+        _sentence(before, after)
+        for before, after in zip(evaluation.stages, evaluation.stages[1:], strict=False)
+    ]
+
+
+def reward_sentence(evaluation: Evaluation) -> Sentence | None:
+    """How well the reward model judges, and where least."""
+    reward = evaluation.reward_model
+    if reward is None:
+        return None
+    weakest = min(reward.by_kind, key=lambda kind: reward.by_kind[kind], default=None)
+    least = (
+        f"; least where they differ by {weakest.replace('_', ' ')}, "
+        f"{100 * reward.by_kind[weakest]:.0f}\u00a0%"
+        if weakest and len(reward.by_kind) > 1
+        else ""
+    )
+    return Sentence(
+        lead="The reward model prefers the right answer",
+        detail=f"in {100 * reward.accuracy:.0f}\u00a0% of {reward.num_pairs:,} held-out pairs{least}",
+        good=None,
+    )
+
+
+def _sentence(before: StageEvaluation, after: StageEvaluation) -> Sentence:
+    aim = AIMS[after.stage]
+    told = [name for name in aim.figures if name in before.figures and name in after.figures]
+    good = _improved(told[0], before.figures[told[0]], after.figures[told[0]]) if told else None
+    did = {True: aim.better, False: aim.worse, None: "made no clear difference"}[good]
+    names = [*told, *(name for name in aim.also if name in after.figures)]
+    if not told:
+        did = "was measured"
+        names = [*names, *(name for name in after.figures if "." not in name and name not in names)]
+    details = [_change(name, before, after) for name in names[:4]]
+    return Sentence(f"{stage_label(after.stage)} {did}", ", ".join(details), good)
+
+
+def _improved(name: str, before: Figure, after: Figure) -> bool | None:
+    """Whether a figure moved the right way; None where its intervals overlap or no way is right."""
+    sign = direction(name)
+    if sign == 0 or (after.low <= before.high and before.low <= after.high):
+        return None
+    return (after.value - before.value) * sign > 0
+
+
+def _change(name: str, before: StageEvaluation, after: StageEvaluation) -> str:
+    value = number(after.figures[name].value)
+    if name not in before.figures:
+        return f"{_short(name)} {value}"
+    return f"{_short(name)} {number(before.figures[name].value)}\u00a0→\u00a0{value}"
+
+
+def _short(name: str) -> str:
+    label = figure_label(name)
+    return SHORT.get(name, label[0].lower() + label[1:])

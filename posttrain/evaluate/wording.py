@@ -1,0 +1,89 @@
+"""What stages, figures and numbers are called where people read them, in any kind of document."""
+
+from posttrain.reports import Evaluation, Figure
+
+STAGES = {
+    "untrained": "Untrained",
+    "base_finetune": "Base FT",
+    "sft": "SFT",
+    "reward_model": "Reward model",
+    "ppo": "PPO",
+    "self_critique": "Self-critique",
+}
+
+FIGURES = {
+    "perplexity_domain": "Perplexity, domain text",
+    "perplexity_answers": "Perplexity, answers",
+    "mean_score": "Reward score, mean",
+    "score_std": "Reward score, standard deviation",
+    "kl_to_sft": "KL to SFT, nats an answer",
+    "ended_share": "Answers that end",
+    "mean_length": "Answer length, tokens",
+}
+"""Built-in figures, in the order of the table; the recipe's probes stand after the perplexities."""
+
+CURVES = {
+    "eval_loss": "Held-out loss",
+    "grad_norm": "Gradient norm",
+    "kl": "KL",
+    "lr": "Learning rate",
+}
+"""Curves whose names do not read as words."""
+
+LOWER_IS_BETTER = frozenset({"perplexity_domain", "perplexity_answers", "violation_rate"})
+HIGHER_IS_BETTER = frozenset({"fact_cloze", "fact_accuracy", "helpfulness", "mean_score"})
+
+
+def stage_label(stage: str) -> str:
+    """`base_finetune` -> `Base FT`."""
+    return STAGES.get(stage, stage.replace("_", " ").capitalize())
+
+
+def figure_label(name: str) -> str:
+    """`fact_accuracy.A` -> `Fact accuracy A`."""
+    if name in FIGURES:
+        return FIGURES[name]
+    probe, _, subset = name.partition(".")
+    label = probe.replace("_", " ").capitalize()
+    return f"{label} {subset}" if subset else label
+
+
+def curve_label(name: str) -> str:
+    """`grad_norm` -> `Gradient norm`."""
+    return CURVES.get(name) or figure_label(name)
+
+
+def figure_names(evaluation: Evaluation) -> list[str]:
+    """Every measured figure: perplexities, the probes as the recipe lists them, the rest."""
+    seen = list(dict.fromkeys(name for stage in evaluation.stages for name in stage.figures))
+    first = [name for name in ("perplexity_domain", "perplexity_answers") if name in seen]
+    probes = [name for name in seen if name not in FIGURES]
+    return first + probes + [name for name in FIGURES if name in seen and name not in first]
+
+
+def direction(name: str) -> int:
+    """1 where higher is better, -1 where lower is, 0 where the name does not tell."""
+    probe = name.partition(".")[0]
+    return (probe in HIGHER_IS_BETTER) - (probe in LOWER_IS_BETTER)
+
+
+def number(value: float) -> str:
+    """A figure in as many digits as a reader compares: `1,581`, `94.3`, `2.62`, `0.03`, `0.004`."""
+    size = abs(value)
+    if size >= 1_000:
+        return f"{value:,.0f}"
+    if size >= 10:
+        return f"{value:.1f}"
+    if 0 < size < 0.01:
+        return f"{value:.1g}"
+    return f"{value:.2f}"
+
+
+def interval(figure: Figure) -> str:
+    """The 95 % interval, `0.89-0.96` with an en dash."""
+    return f"{number(figure.low)}–{number(figure.high)}"
+
+
+def in_words(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,0 +1,180 @@
+"""Batched sampling from a causal language model: prompts in, responses out.
+
+Our own decode loop, not `model.generate`: prompts of like length share a batch, sequences that have
+ended leave it together with their rows of the KV cache, and the model's own generation config is
+ignored, so that what is sampled is the plain softmax at a temperature (top_k 0, top_p 1, no minimum
+length). Every draw is fixed by (seed, prompt, position) before the first token is computed: neither
+the batch size nor the order of the prompts nor torch's global state changes what is drawn.
+
+Shapes: N prompts, B rows still in the batch, S prompt positions, T new tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from posttrain.recipe.section import Section
+
+LEAVE_SHARE = 0.125
+"""Share of ended rows at which they are taken out of the batch: each removal copies the cache."""
+
+
+class Sampling(Section):
+    """How responses are drawn."""
+
+    max_new_tokens: PositiveInt
+    """Longest response, in tokens, its end token included."""
+
+    temperature: NonNegativeFloat
+    """Divides the logits; 0 is greedy."""
+
+    end_ids: tuple[int, ...] = Field(min_length=1)
+    """Tokens that end a response."""
+
+    pad_id: int
+    """Fills the left of shorter prompts; masked, so any id of the vocabulary serves."""
+
+    batch_size: PositiveInt
+    """Prompts decoded side by side."""
+
+    seed: int
+    """Seed of every draw."""
+
+
+def generate(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> list[list[int]]:
+    """Answer each prompt, in the order given.
+
+    Returns:
+        The new tokens of each prompt, up to and including the first end token; a response without
+        one was cut off at `max_new_tokens`.
+
+    Raises:
+        ValueError: a prompt is empty, or a response to it could exceed the model's positions.
+    """
+    _check_lengths(model, prompts, sampling)
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    generator = torch.Generator().manual_seed(sampling.seed)
+    draws_NT = torch.rand(
+        len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64
+    )
+    responses: dict[int, list[int]] = {}
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(order), sampling.batch_size):
+            indices = order[start : start + sampling.batch_size]
+            rows = [prompts[index] for index in indices]
+            tokens_BT = _decode(model, rows, draws_NT[indices].to(model.device), sampling)
+            cut = (cut_after_end(row, sampling.end_ids) for row in tokens_BT.tolist())
+            responses.update(zip(indices, cut, strict=True))
+    return [responses[index] for index in range(len(prompts))]
+
+
+def cut_after_end(tokens: list[int], end_ids: Sequence[int]) -> list[int]:
+    """The tokens up to and including the first end token; all where there is none."""
+    for index, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: index + 1]
+    return tokens
+
+
+def pad_left(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, both (B, S), of rows that end in the same column."""
+    width = max(map(len, rows))
+    ids_BS = [[pad_id] * (width - len(row)) + list(row) for row in rows]
+    mask_BS = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids_BS, device=device), torch.tensor(mask_BS, device=device)
+
+
+def positions(mask_BS: Tensor) -> Tensor:
+    """Position ids from an attention mask: the first real token of a row is at 0."""
+    return (mask_BS.cumsum(-1) - 1).clamp(min=0)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout) for a while; every module's own mode comes back."""
+    in_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+def _decode(
+    model: PreTrainedModel, rows: list[Sequence[int]], draws_BT: Tensor, sampling: Sampling
+) -> Tensor:
+    """New tokens (B, T) of one batch; what follows a row's end token has no meaning."""
+    ids_BS, mask_BS = pad_left(rows, sampling.pad_id, model.device)
+    position_BS = positions(mask_BS)
+    ends = torch.tensor(sampling.end_ids, device=model.device)
+    tokens_BT = torch.full(draws_BT.shape, sampling.pad_id, device=model.device)
+    kept_B = torch.arange(
+        len(rows), device=model.device
+    )  # the rows of tokens_BT still in the batch
+    ended_B = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
+    cache = DynamicCache(config=model.config)
+    for step in range(sampling.max_new_tokens):
+        logits_BV = model(
+            input_ids=ids_BS,
+            attention_mask=mask_BS,
+            position_ids=position_BS,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        token_B = pick(logits_BV, draws_BT[kept_B, step], sampling.temperature)
+        tokens_BT[kept_B, step] = token_B
+        ended_B = ended_B | torch.isin(token_B, ends)
+        num_ended = int(ended_B.sum())
+        if num_ended == len(kept_B):
+            break
+        ids_BS, position_BS = token_B[:, None], position_BS[:, -1:] + 1
+        mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(kept_B), 1)], dim=-1)
+        if num_ended >= LEAVE_SHARE * len(kept_B):
+            stay = (~ended_B).nonzero().squeeze(-1)
+            cache.batch_select_indices(stay)
+            kept_B, ended_B, mask_BS = kept_B[stay], ended_B[stay], mask_BS[stay]
+            ids_BS, position_BS = ids_BS[stay], position_BS[stay]
+    return tokens_BT
+
+
+def pick(logits_BV: Tensor, draw_B: Tensor, temperature: float) -> Tensor:
+    """One token a row: the most likely at temperature 0, else the inverse of the CDF at the draw.
+
+    `draw_B` is uniform in [0, 1), in float64: float32's steps of 2^-24 would hide rare tokens.
+    """
+    if temperature == 0:
+        return logits_BV.argmax(-1)
+    probs_BV = torch.softmax(logits_BV.float() / temperature, dim=-1)
+    cdf_BV = probs_BV.cumsum(-1, dtype=torch.float64)
+    # right: a token of probability zero adds nothing to the CDF and is stepped over
+    target_B1 = (draw_B * cdf_BV[:, -1])[:, None]
+    return (
+        torch.searchsorted(cdf_BV, target_B1, right=True)
+        .squeeze(-1)
+        .clamp(max=cdf_BV.shape[-1] - 1)
+    )
+
+
+def _check_lengths(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> None:
+    if any(len(prompt) == 0 for prompt in prompts):
+        empty = [index for index, prompt in enumerate(prompts) if not prompt]
+        raise ValueError(f"prompts {empty[:5]} are empty: a response needs a token to follow")
+    limit = model.config.get_text_config().max_position_embeddings
+    longest = max(map(len, prompts), default=0)
+    if longest + sampling.max_new_tokens > limit:
+        raise ValueError(
+            f"a prompt of {longest} tokens and max_new_tokens ({sampling.max_new_tokens}) exceed "
+            f"the model's {limit} positions; shorten one of them"
+        )

@@ -1,0 +1,69 @@
+"""Cache keys that see what ZenML's own do not: library code, pins, data files.
+
+ZenML keys a step by its own source, its parameters and its inputs. A changed library function or a
+changed data file would go unnoticed.
+"""
+
+import ast
+from pathlib import Path
+
+from zenml.config.cache_policy import CachePolicy
+
+from posttrain.recipe.ingest import IngestRecipe
+
+ROOT = Path(__file__).parent.parent
+PINS = "constraints.txt"
+VALUES = "posttrain/recipe/"  # a recipe's values are in the key already
+
+
+def depends_on(module: str, *files: str) -> CachePolicy:
+    """A policy that re-runs a step when `module`, what it imports of ours, or the pins change.
+
+    Args:
+        module: what the step calls, `posttrain.train.sft`.
+        files: other files that its result depends on, relative to the repository.
+    """
+    code = _first_party(module, set())
+    return CachePolicy(file_dependencies=sorted({*code, *files, PINS}))
+
+
+def on_sources(recipe: IngestRecipe) -> CachePolicy:
+    """A policy for `ingest` that re-runs it when the bytes behind its sources change.
+
+    ZenML's `cache_func` takes no argument, and is looked up by name wherever the key is computed:
+    so the recipe travels in the name (see `steps._sources`).
+    """
+    policy = depends_on("posttrain.data.ingest")
+    name = "digest_" + recipe.model_dump_json(exclude_defaults=True).encode().hex()
+    return policy.model_copy(
+        update={"cache_func": CachePolicy(cache_func=f"steps._sources.{name}").cache_func}
+    )
+
+
+def _first_party(module: str, seen: set[str]) -> set[str]:
+    """Files of `module` and of what it imports from us, directly or not."""
+    path = _file(module)
+    if path is None or path in seen:
+        return seen
+    if not path.startswith(VALUES):
+        seen.add(path)
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("posttrain"):
+            seen = _first_party(str(node.module), seen)
+            for name in node.names:  # `from posttrain.evaluate import bootstrap`
+                seen = _first_party(f"{node.module}.{name.name}", seen)
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.startswith("posttrain"):
+                    seen = _first_party(name.name, seen)
+    return seen
+
+
+def _file(module: str) -> str | None:
+    if not module.startswith("posttrain"):
+        return None
+    path = module.replace(".", "/")
+    for candidate in (f"{path}.py", f"{path}/__init__.py"):
+        if (ROOT / candidate).is_file():
+            return candidate
+    return None

@@ -1,0 +1,34 @@
+"""Every stage measured by the same questions, in one table and one report."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from posttrain.artifacts import BaseModel, Policy, Quarantine, Revisions, RewardModel, Tokens
+from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.promotion import PromotionRecipe
+from posttrain.reports import Evaluation
+from steps._caching import depends_on
+
+
+@step(cache_policy=depends_on("posttrain.evaluate.stages"))
+def evaluate(
+    tokens: Tokens,
+    base: BaseModel,
+    domain: BaseModel,
+    assistant: Policy,
+    quarantine: Quarantine,
+    recipe: EvaluationRecipe,
+    promotion: PromotionRecipe,
+    reward: RewardModel | None = None,
+    policy: Policy | None = None,
+    aligned: Policy | None = None,
+    revisions: Revisions | None = None,
+) -> tuple[Annotated[Evaluation, "evaluation"], Annotated[HTMLString, "report"]]:
+    """Measure each stage; the alignment stages are optional: `fine_tuning` has none."""
+    from posttrain.evaluate.stages import Stages, evaluate, report
+
+    stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions)
+    evaluation = evaluate(stages, recipe)
+    return evaluation, HTMLString(report(stages, evaluation, quarantine, promotion))

@@ -1,0 +1,20 @@
+"""The result becomes a version in the registry."""
+
+from typing import Annotated
+
+from zenml import step
+
+from posttrain.artifacts import BaseModel, Policy
+from posttrain.recipe.registration import RegistrationRecipe
+from posttrain.reports import Evaluation, RegisteredVersion
+from steps._lineage import lineage
+
+
+@step(enable_cache=False)
+def register(
+    domain: BaseModel, aligned: Policy, evaluation: Evaluation, recipe: RegistrationRecipe
+) -> Annotated[RegisteredVersion, "version"]:
+    """Register the policy with its base; the same content is the same version."""
+    from posttrain.registry.register import register
+
+    return register(domain, aligned, evaluation, recipe, lineage())

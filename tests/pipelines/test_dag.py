@@ -1,0 +1,85 @@
+"""The DAG, written once more so that a change to it is a decision."""
+
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from pipelines.fine_tuning import fine_tuning
+from posttrain.recipe import Recipe
+
+EDGES = {
+    "ingest": {},
+    "validate": {"records": "ingest.raw_records"},
+    "base_model": {"records": "validate.records"},
+    "template": {"records": "validate.records", "base": "base_model.base"},
+    "tokenize": {"chats": "template.chats", "base": "base_model.base"},
+    "base_finetune": {"tokens": "tokenize.tokens", "base": "base_model.base"},
+    "sft": {"tokens": "tokenize.tokens", "domain": "base_finetune.domain"},
+    "evaluate": {
+        "tokens": "tokenize.tokens",
+        "base": "base_model.base",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+        "quarantine": "validate.quarantine",
+    },
+    "register": {
+        "domain": "base_finetune.domain",
+        "aligned": "sft.assistant",
+        "evaluation": "evaluate.evaluation",
+    },
+    "promote": {"version": "register.version", "evaluation": "evaluate.evaluation"},
+}
+
+PIPELINES = [(fine_tuning, EDGES)]
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe:
+    with open("zenml_config.yaml", encoding="utf-8") as file:
+        return Recipe(**yaml.safe_load(file)["parameters"]["recipe"])
+
+
+def sources(invocation: Any) -> dict[str, Any]:
+    """Input name -> the artifact that it comes from."""
+    return {
+        name: found[0] if isinstance(found, list | tuple) else found
+        for name, found in invocation.input_artifacts.items()
+    }
+
+
+@pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
+def test_every_edge_by_input_name(
+    pipeline: Any, edges: dict[str, dict[str, str]], recipe: Recipe
+) -> None:
+    pipeline.prepare(recipe=recipe)
+    found = {
+        name: {key: f"{a.invocation_id}.{a.output_name}" for key, a in sources(step).items()}
+        for name, step in pipeline.invocations.items()
+    }
+    assert found == edges
+
+
+@pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
+def test_every_edge_joins_equal_types(
+    pipeline: Any, edges: dict[str, dict[str, str]], recipe: Recipe
+) -> None:
+    pipeline.prepare(recipe=recipe)
+    steps = pipeline.invocations
+    for name, invocation in steps.items():
+        wanted = invocation.step.entrypoint_definition.inputs
+        for key, artifact in sources(invocation).items():
+            outputs = steps[artifact.invocation_id].step.entrypoint_definition.outputs
+            made = outputs[artifact.output_name].resolved_annotation
+            annotation = wanted[key].annotation
+            accepted = [a for a in get_args(annotation) if a is not type(None)] or [annotation]
+            assert accepted == [made], f"{name}.{key}"
+
+
+@pytest.mark.parametrize("module", ["pipelines.fine_tuning"])
+def test_dag_compiles_without_heavy_libraries(module: str) -> None:
+    heavy = ["torch", "transformers", "trl", "peft", "datasets", "great_expectations", "mlflow"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import {module}"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,169 @@
+"""A tiny world in files: base, tokens and an SFT policy, as the steps would hand them over."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Reference, Tokens, TokensFacts
+from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.models.base import seal
+from posttrain.models.load import load_base, new_adapter, save_adapter, trained_on
+from posttrain.models.tokenizer import template_hash, tokenizer_hash, train_tokenizer
+from posttrain.recipe.train import LoraRecipe
+
+WORDS = ("red", "blue", "green", "gold")
+NO_FAULT = "fine"
+
+
+@pytest.fixture(autouse=True)
+def runtime_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("work", "checkpoints", "cache"):
+        monkeypatch.setenv(f"POSTTRAIN_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("POSTTRAIN_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    text = [f"what colour is {word} ? it is {word} indeed . {NO_FAULT}" for word in WORDS]
+    return train_tokenizer(text * 20, 320)
+
+
+@pytest.fixture(scope="session")
+def domain(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> BaseModel:
+    folder = tmp_path_factory.mktemp("domain")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "weights")
+    reference = Reference(kind="own", source="weights")
+    return seal(
+        folder, "base_finetune", reference, folder / "weights", tokenizer, has_delta=False
+    )
+
+
+@pytest.fixture(scope="session")
+def assistant(domain: BaseModel, tmp_path_factory: Any) -> Policy:
+    """An adapter that differs from the base, so that a mix-up with the bare base shows."""
+    folder = tmp_path_factory.mktemp("assistant")
+    torch.manual_seed(1)
+    model = new_adapter(load_base(domain), LoraRecipe(rank=4, alpha=8.0))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    save_adapter(model, "default", folder / "adapter")
+    facts = PolicyFacts(
+        trained_on=trained_on(domain),
+        method="lora",
+        num_trainable=1,
+        num_adapted_modules=14,
+        recipe={},
+        figures={},
+    )
+    return Policy.write(folder, "sft", facts)
+
+
+@pytest.fixture(scope="session")
+def tokens(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> Tokens:
+    """Preferences for the answer that begins with `gold`; prompts; critique dialogues."""
+    folder = tmp_path_factory.mktemp("tokens")
+    for role, rows in (
+        ("preferences", list(preferences(tokenizer))),
+        ("prompts", list(prompts(tokenizer))),
+        ("instructions", list(instructions(tokenizer))),
+    ):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{role}.parquet")
+    facts = TokensFacts(
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        template_hash=template_hash(tokenizer),
+        max_length=128,
+        block_size=128,
+        counts={},
+        data_hashes={},
+    )
+    return Tokens.write(folder, "tokenize", facts)
+
+
+def question(index: int) -> list[dict[str, Any]]:
+    word = WORDS[index % len(WORDS)]
+    return [{"role": "user", "content": f"{index} what colour is {word} ?", "learn": None}]
+
+
+def preferences(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
+    for index in range(80):
+        turns = question(index)
+        prompt = encode_prompts(tokenizer, [turns])[0]
+        bad = WORDS[index % 3]
+        sides = [f"gold {bad}" + " indeed" * (index % 3), f"{bad} gold" + " indeed" * (index % 2)]
+        chosen, rejected = (answer(tokenizer, turns, side)[len(prompt) :] for side in sides)
+        yield {
+            "id": f"p{index}",
+            "kind": "order" if index % 2 else "other",
+            "group": f"g{index}",
+            "split": "held_out" if index % 4 == 0 else "train",
+            "margin": None,
+            "prompt_ids": prompt,
+            "chosen_ids": chosen,
+            "rejected_ids": rejected,
+        }
+
+
+def prompts(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
+    for index in range(64):
+        turns = question(index + 1000)
+        yield {
+            "id": f"q{index}",
+            "kind": "ask",
+            "group": f"g{index}",
+            "set": "revision" if index % 4 == 0 else "rollout",
+            "messages": turns,
+            "prompt_ids": encode_prompts(tokenizer, [turns])[0],
+        }
+
+
+def instructions(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
+    for index in range(24):
+        turns = [*question(index), {"role": "assistant", "content": "gold", "learn": None}]
+        kind = "answer"
+        if index % 2:
+            kind = "critique"
+            turns[-1]["learn"] = False
+            verdict = NO_FAULT if index % 4 == 1 else "it is red"
+            turns += [
+                {"role": "user", "content": "what is wrong ?", "learn": None},
+                {"role": "assistant", "content": verdict, "learn": None},
+            ]
+        encoded = encode_conversations(tokenizer, [turns])[0]
+        yield {
+            "id": f"i{index}",
+            "kind": kind,
+            "group": f"g{index}",
+            "split": "held_out" if index >= 12 else "train",
+            "messages": turns,
+            "input_ids": encoded.input_ids,
+            "assistant_mask": encoded.assistant_mask,
+        }
+
+
+def answer(
+    tokenizer: PreTrainedTokenizerFast, turns: Sequence[dict[str, Any]], content: str
+) -> list[int]:
+    whole = [*turns, {"role": "assistant", "content": content}]
+    return encode_conversations(tokenizer, [whole])[0].input_ids
