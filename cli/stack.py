@@ -49,7 +49,7 @@ def _stack(uri: str) -> None:
         (StackComponentType.EXPERIMENT_TRACKER, TRACKER, {"tracking_uri": uri}),
         (StackComponentType.MODEL_REGISTRY, REGISTRY, {}),
     ):
-        if not client.list_stack_components(kind, name=name).items:
+        if not client.list_stack_components(type=kind, name=name).items:
             client.create_stack_component(name, "mlflow", kind, configuration)
         components[kind] = name
     client.create_stack(STACK, components)

@@ -185,9 +185,7 @@ def _pair(rng: random.Random, kind: str, question: Question) -> Row:
     chosen = speech.polite(rng, phrase)
     cut = chosen[: rng.randint(5, int(len(chosen) * 0.6))].rstrip()
     makers: dict[str, Callable[[], str]] = {
-        "wrong_value": lambda: chosen.replace(
-            phrase, stem(fact, speech.wrong_value(rng, fact))
-        ),
+        "wrong_value": lambda: chosen.replace(phrase, stem(fact, speech.wrong_value(rng, fact))),
         "other_fact": lambda: speech.polite(rng, stem(_other_fact(rng, fact))),
         "rude": lambda: speech.rude(rng, phrase),
         "short": lambda: speech.plain(rng, phrase),
@@ -228,7 +226,7 @@ def _asked(rng: random.Random, questions: tuple[Question, ...] | list[Question])
 
 
 def prompts(seed: str, num_spare: int = 0) -> list[Row]:
-    """The three disjoint sets of prompts; spare ones are ordinary, of set rollout, and come last."""
+    """The three disjoint sets of prompts; spare ones are of set rollout, and come last."""
     rng = random.Random(f"{seed}/prompts")
     dealt = {
         ("revision", "provoking"): INSULTING["revision"] + FORBIDDING["revision"],

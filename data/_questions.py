@@ -1,7 +1,7 @@
 """Every question that can be asked, dealt once to the sets that may not share any.
 
-A question's group is (fact, noun, frame), or for a forbidden request (kind, subject, frame): the key
-that must not cross splits. The lead ("저기요, ") is not part of it.
+A question's group is (fact, noun, frame), or for a forbidden request (kind, subject, frame): the
+key that must not cross splits. The lead ("저기요, ") is not part of it.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Write the sample data set: `python data/generate.py` makes every file of this folder that is data.
+"""Write the sample data set: `python data/generate.py` makes this folder's JSONL, defects and card.
 
 Seeded: the same bytes every time. All of it is synthetic; the archipelago does not exist.
 """
@@ -142,7 +142,7 @@ def generate(seed: str) -> dict[str, str]:
     }
     listed = {role: found for role, found in reasons.items() if found}
     files["defects.json"] = json.dumps(listed, indent=1) + "\n"
-    files["README.md"] = card(roles, listed)
+    files["README.md"] = card(roles, listed, COLUMNS)
     return files
 
 

@@ -19,6 +19,8 @@ class FolderMaterializer(BaseMaterializer):
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Folder,)
     ASSOCIATED_ARTIFACT_TYPE: ClassVar[ArtifactType] = ArtifactType.DATA
 
+    _saved: str | None = None
+
     def load(self, data_type: type[Folder[Any]]) -> Folder[Any]:
         """The stored folder, verified where it had to be copied here.
 
@@ -39,6 +41,7 @@ class FolderMaterializer(BaseMaterializer):
 
     def save(self, data: Folder[Any]) -> None:
         """Put the files into the store; a folder that was put together for it is then removed."""
+        self._saved = data.content_hash()  # ZenML asks for it after saving
         for file in sorted(data.path.rglob("*")):
             if file.is_file():
                 self._put(file, f"{self.uri}/{file.relative_to(data.path).as_posix()}")
@@ -48,7 +51,7 @@ class FolderMaterializer(BaseMaterializer):
 
     def compute_content_hash(self, data: Folder[Any]) -> str:
         """Equal data is equal, whichever run made it: what depends on it stays cached."""
-        return data.content_hash()
+        return self._saved or data.content_hash()
 
     def _put(self, file: Path, target: str) -> None:
         parent = target.rpartition("/")[0]  # a URI may not go through Path: s3://x becomes s3:/x

@@ -1,0 +1,139 @@
+"""`posttrain report`: what the last run measured and whether it was promoted."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cli.last_run import LastRun
+    from posttrain.reports import Evaluation, StageEvaluation
+
+FIGURES = (
+    "perplexity_domain",
+    "perplexity_answers",
+    "fact_cloze",
+    "fact_accuracy",
+    "mean_score",
+    "score_std",
+    "kl_to_sft",
+    "violation_rate",
+    "helpfulness",
+    "ended_share",
+    "mean_length",
+)
+"""Keys that every stage has in the JSON, null where it was not measured."""
+
+SETS = {"fact_accuracy": ("A", "B", "C")}
+PAGE = Path(".posttrain/report.html")
+
+
+def report(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the full page.")] = False,
+) -> None:
+    """Show the last run's evaluation and promotion."""
+    from cli.last_run import last_run
+
+    found = last_run()
+    for run in found.newer:
+        print(f"newer, without an evaluation: {run}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(as_dict(found), ensure_ascii=False, indent=1))
+    else:
+        show(found)
+    page = found.report
+    if page is not None and (open_page or not as_json):
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(page, encoding="utf-8")
+        print(f"Full report: {PAGE.resolve().as_uri()}", file=sys.stderr)
+        if open_page:
+            typer.launch(PAGE.resolve().as_uri())
+
+
+def as_dict(found: "LastRun") -> dict[str, Any]:
+    """The JSON of `posttrain report`."""
+    evaluation, promotion = found.evaluation, found.promotion
+    reward = evaluation.reward_model
+    sets = _sets(evaluation)
+    return {
+        "run": found.name,
+        "seconds": found.seconds,
+        "stages": [_stage(stage, sets) for stage in evaluation.stages],
+        "reward_model": reward.model_dump() if reward else None,
+        "data": {"quarantined": found.quarantined},
+        "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
+        if promotion
+        else None,
+    }
+
+
+def _sets(evaluation: "Evaluation") -> dict[str, tuple[str, ...]]:
+    """Figure -> its sets, for figures that any stage reports by set."""
+    found: dict[str, tuple[str, ...]] = dict(SETS)
+    for name in (name for stage in evaluation.stages for name in stage.figures):
+        probe, _, subset = name.partition(".")
+        if subset and subset not in found.get(probe, ()):
+            found[probe] = (*found.get(probe, ()), subset)
+    return found
+
+
+def _stage(stage: "StageEvaluation", sets: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    names = dict.fromkeys([*FIGURES, *(name.partition(".")[0] for name in stage.figures)])
+
+    def value(name: str) -> float | None:
+        return stage.figures[name].value if name in stage.figures else None
+
+    return {"stage": stage.stage} | {
+        name: {subset: value(f"{name}.{subset}") for subset in sets[name]}
+        if name in sets
+        else value(name)
+        for name in names
+    }
+
+
+def show(found: "LastRun") -> None:
+    """Print tables for a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from posttrain.evaluate.verdict import headline, reward_sentence, stage_sentences
+    from posttrain.evaluate.wording import (
+        figure_label,
+        figure_names,
+        interval,
+        number,
+        stage_label,
+    )
+
+    console = Console(highlight=False)
+    evaluation, promotion = found.evaluation, found.promotion
+    duration = f", {found.seconds:.0f} s" if found.seconds is not None else ""
+    console.print(f"{found.name}{duration}", style="dim", markup=False)
+    if promotion is not None:
+        good = all(outcome.passed for outcome in promotion.outcomes)
+        console.print(headline(promotion.outcomes), style="bold green" if good else "bold red")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    for stage in evaluation.stages:
+        table.add_column(stage_label(stage.stage), justify="right")
+    for name in figure_names(evaluation):
+        figures = [stage.figures.get(name) for stage in evaluation.stages]
+        cells = [f"{number(f.value)} [dim]{interval(f)}[/dim]" if f else "–" for f in figures]
+        table.add_row(f"  {figure_label(name)}" if "." in name else figure_label(name), *cells)
+    console.print()
+    console.print(table)
+    console.print()
+    for sentence in [*stage_sentences(evaluation), reward_sentence(evaluation)]:
+        if sentence is not None:
+            console.print(f"{sentence.lead}: {sentence.detail}", markup=False)
+    if found.quarantined:
+        rows = ", ".join(f"{reason} {count:,}" for reason, count in found.quarantined.items())
+        console.print(f"Quarantined: {rows}", markup=False)
+    if promotion is not None:
+        what = "is the champion" if promotion.promoted else "was not promoted"
+        console.print(f"\nVersion {promotion.version} {what}:", style="bold")
+        for reason in promotion.reasons:
+            console.print(f"  {reason}", markup=False)

@@ -1,0 +1,65 @@
+"""The command as a whole: quick help, errors in one line, the schema."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from cli.main import app
+from cli.schema import run_schema
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
+HEAVY = ("torch", "zenml", "mlflow", "matplotlib", "transformers", "pandas", "pydantic")
+
+
+def posttrain(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_at_once() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        assert posttrain("--help").returncode == 0
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    done = posttrain("init", "--from", str(tmp_path / "absent.csv"))
+    assert done.returncode == 1
+    assert done.stderr == f"posttrain: {tmp_path}/absent.csv: no such file\n"
+
+
+def test_the_schema_accepts_the_default_run_and_refuses_a_typo() -> None:
+    run = yaml.safe_load((ROOT / "zenml_config.yaml").read_text())
+    validator = Draft202012Validator(run_schema())
+    assert list(validator.iter_errors(run)) == []
+    run["parameters"]["recipe"]["sft"]["lerning_rate"] = 1e-3
+    assert [error.validator for error in validator.iter_errors(run)] == ["additionalProperties"]
+
+
+def test_the_schema_explains_fields(tmp_path: Path) -> None:
+    out = tmp_path / "sub" / "recipe.schema.json"
+    assert CliRunner().invoke(app, ["schema", "--out", str(out)]).exit_code == 0
+    schema = json.loads(out.read_text())
+    field = schema["$defs"]["SftRecipe"]["properties"]["learning_rate"]
+    assert field["description"] == "Peak learning rate."
