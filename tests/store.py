@@ -1,4 +1,4 @@
-"""An MLflow registry of a test's own: real SQLite, real folders. Conftests take the fixtures over."""
+"""An MLflow registry of a test's own, in SQLite and folders. Conftests take the fixtures over."""
 
 import contextlib
 import shutil

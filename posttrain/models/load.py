@@ -113,6 +113,7 @@ def attach_folder(
     """
     config = LoraConfig.from_pretrained(str(folder))
     config.inference_mode = not trainable
+    learns = {key: p.requires_grad for key, p in model.named_parameters() if "lora_" in key}
     if isinstance(model, PeftModel):
         model.add_adapter(name, config)
         peft = model
@@ -130,11 +131,10 @@ def attach_folder(
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.data = weights[key].to(parameter.device)
-            parameter.requires_grad_(trainable)
     peft.set_adapter(name)
-    for key, parameter in adapter_weights(peft, name).items():
-        assert parameter.dtype == torch.float32, key
-        parameter.requires_grad_(trainable)  # set_adapter turns it on
+    for key, parameter in peft.named_parameters():  # set_adapter changes who learns
+        if "lora_" in key:
+            parameter.requires_grad_(learns.get(key, trainable))
     return peft
 
 

@@ -74,10 +74,10 @@ class EvaluationRecipe(Section):
 
     @model_validator(mode="after")
     def strides_fit_the_window(self) -> Self:
-        if self.stride > self.window:
+        if self.stride >= self.window:
             raise ValueError(
-                f"evaluation.stride ({self.stride}) exceeds evaluation.window ({self.window}): "
-                "tokens between two windows would never be scored"
+                f"evaluation.stride ({self.stride}) must be below evaluation.window "
+                f"({self.window}): a window's first token has no context and is not scored in it"
             )
         return self
 

@@ -1,5 +1,6 @@
 """A pipeline of the right name whose steps hand out samples: run in a process of its own."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +63,5 @@ def failed() -> None:
 
 if __name__ == "__main__":
     finished(sys.argv[1])
-    try:
+    with contextlib.suppress(RuntimeError):  # ZenML's word for a failed step
         failed()
-    except ValueError:
-        print("failed, as it should")

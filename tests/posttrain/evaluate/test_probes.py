@@ -1,0 +1,82 @@
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from posttrain.artifacts import BaseModel, Records, Tokens
+from posttrain.data.template import template
+from posttrain.data.tokenize import tokenize
+from posttrain.evaluate.probes import Answered, ask, figures, hit, samples
+from posttrain.models.load import load_base
+from posttrain.recipe.evaluation import EvaluationRecipe, Probe
+from posttrain.recipe.template import TemplateRecipe
+from posttrain.recipe.tokenize import TokenizeRecipe
+
+RECIPE = EvaluationRecipe(window=64, stride=32, num_bootstrap=50, max_new_tokens=8, batch_size=4)
+FACT = Probe(name="fact", kind="exact_match", sets=("A",), not_any_of=("sorry",))
+RUDE = Probe(name="rude", kind="markers", sets=("A",), any_of=("fool",), or_none_of=("please",))
+
+
+def said(response: str, expected: str | None = "gold", of_set: str = "A") -> Answered:
+    return Answered(of_set, "what ?", expected, response, num_tokens=3, ended=True)
+
+
+@pytest.mark.parametrize(
+    ("probe", "response", "counts"),
+    [
+        (FACT, "it is gold .", True),
+        (FACT, "it is red .", False),
+        (FACT, "sorry , it is gold .", False),
+        (FACT, "it  is\ngold", True),
+        (RUDE, "please wait", False),
+        (RUDE, "please , fool", True),
+        (RUDE, "wait", True),
+    ],
+)
+def test_what_counts(probe: Probe, response: str, counts: bool) -> None:
+    assert hit(probe, said(response)) is counts
+
+
+def test_white_space_in_the_answer_is_folded() -> None:
+    assert hit(FACT, said("five hundred won", expected="five  hundred\twon"))
+
+
+def test_a_figure_a_set() -> None:
+    probe = Probe(name="fact", kind="exact_match", sets=("A", "B"), by_set=True)
+    answers = [said("gold"), said("red"), said("gold", of_set="B"), said("gold", of_set="B")]
+    found = figures(probe, answers, RECIPE)
+    assert {name: figure.value for name, figure in found.items()} == {
+        "fact": 0.75,
+        "fact.A": 0.5,
+        "fact.B": 1.0,
+    }
+
+
+def test_samples_are_the_same_questions_for_every_stage() -> None:
+    first = [Answered("A", f"q{i}", "gold", "x", 1, True) for i in range(10)]
+    second = [Answered("A", f"q{i}", "gold", "y", 1, True) for i in range(10)]
+    chosen = [[s.prompt for s in samples(FACT, answers, 3)] for answers in (first, second)]
+    assert chosen[0] == chosen[1] == ["q0", "q3", "q6"]
+
+
+@pytest.fixture
+def tokens(records: Records, base: BaseModel) -> Tokens:
+    chats = template(records, base, TemplateRecipe())
+    return tokenize(chats, base, TokenizeRecipe(max_length=64, block_size=64))
+
+
+def test_every_question_of_a_set_is_asked(
+    tokens: Tokens, base: BaseModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = load_base(base)
+    answers = ask(model, tokenizer, tokens, FACT, RECIPE)
+    assert len(answers) == 4
+    assert all(answer.set == "A" and answer.num_tokens <= 8 for answer in answers)
+    again = ask(model, tokenizer, tokens, FACT, RECIPE)
+    assert answers == again
+
+
+def test_a_set_without_questions_is_named(
+    tokens: Tokens, base: BaseModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    probe = Probe(name="fact", kind="exact_match", sets=("Z",))
+    with pytest.raises(ValueError, match=r"fact asks the sets \['Z'\]"):
+        ask(load_base(base), tokenizer, tokens, probe, RECIPE)

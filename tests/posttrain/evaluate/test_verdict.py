@@ -1,0 +1,104 @@
+"""An evaluation in sentences."""
+
+import pytest
+
+from posttrain.evaluate.verdict import (
+    headline,
+    outcome_sentence,
+    reward_sentence,
+    stage_sentences,
+)
+from posttrain.evaluate.wording import figure_label, figure_names, in_words, number
+from posttrain.reports import Figure, RuleOutcome
+from tests import samples
+
+
+def outcome(figure: str, passed: bool) -> RuleOutcome:
+    reason = f"{figure} of base_finetune is 0.5; required: at least 0.7"
+    return RuleOutcome(rule=figure, figure=figure, value=0.5, passed=passed, reason=reason)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ((), "Measured; no limits were set"),
+        ((outcome("helpfulness", True),), "Meets its limit"),
+        ((outcome("helpfulness", True), outcome("fact_cloze", True)), "Meets all 2 limits"),
+        (
+            (outcome("fact_accuracy.A", False), outcome("violation_rate", False)),
+            "Falls short in fact accuracy A and violation rate",
+        ),
+        (
+            (*(outcome(name, False) for name in ("a", "b", "c")), outcome("d", True)),
+            "Falls short in 3 of 4 limits",
+        ),
+    ],
+)
+def test_the_headline_names_what_falls_short(outcomes: tuple[RuleOutcome, ...], said: str) -> None:
+    assert headline(outcomes) == said
+
+
+def test_an_outcome_calls_things_by_their_labels() -> None:
+    said = outcome_sentence(outcome("fact_accuracy.A", False))
+    assert said == "Fact accuracy A of Base FT is 0.5; required: at least 0.7"
+
+
+def test_each_stage_says_what_it_did() -> None:
+    told = stage_sentences(samples.evaluation(last="self_critique"))
+    said = [f"{one.lead}: {one.detail}".replace("\u00a0", " ") for one in told]
+    assert said == [
+        "Base FT learned the domain: perplexity 1,581 → 2.62, fact cloze 0.00 → 0.83",
+        "SFT learned to answer: fact accuracy 0.21 → 0.94, helpfulness 0.18 → 0.92, "
+        "perplexity of answers 4.81 → 1.94",
+        "PPO raised the reward score: score 0.00 → 1.66, KL 1.55, fact accuracy 0.94 → 0.94",
+        "Self-critique reduced violations: violation rate 0.40 → 0.008, "
+        "helpfulness 0.94 → 0.95, fact accuracy 0.94 → 0.93",
+    ]
+    assert all(one.good for one in told)
+
+
+def test_a_stage_that_failed_says_so() -> None:
+    worse = stage_sentences(samples.evaluation(last="sft", fact_accuracy=0.05))[-1]
+    assert (worse.lead, worse.good) == ("SFT did not learn to answer", False)
+
+
+def test_overlapping_intervals_claim_nothing() -> None:
+    same = stage_sentences(samples.evaluation(last="sft", fact_accuracy=0.22))[-1]
+    assert (same.lead, same.good) == ("SFT made no clear difference", None)
+
+
+def test_other_probes_are_stated_without_a_judgement() -> None:
+    evaluation = samples.evaluation(last="base_finetune")
+    unit = Figure(value=0.5, low=0.4, high=0.6, num=10)
+    stages = [s.model_copy(update={"figures": {"politeness": unit}}) for s in evaluation.stages]
+    told = stage_sentences(evaluation.model_copy(update={"stages": tuple(stages)}))
+    assert told[0].lead == "Base FT was measured"
+    assert told[0].detail.startswith("politeness 0.50")
+
+
+def test_the_reward_model_names_its_weakest_kind() -> None:
+    told = reward_sentence(samples.evaluation(last="ppo"))
+    assert told is not None
+    assert told.detail.replace("\u00a0", " ") == (
+        "in 93 % of 400 held-out pairs; least where they differ by wrong value, 83 %"
+    )
+    assert reward_sentence(samples.evaluation(last="sft")) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1581.2, "1,581"), (94.26, "94.3"), (2.617, "2.62"), (0.0, "0.00"), (0.0042, "0.004")],
+)
+def test_numbers_have_the_digits_that_count(value: float, said: str) -> None:
+    assert number(value) == said
+
+
+def test_probes_stand_after_the_perplexities() -> None:
+    names = figure_names(samples.evaluation(last="ppo"))
+    assert names[:3] == ["perplexity_domain", "perplexity_answers", "fact_cloze"]
+    assert names[-1] == "mean_length"
+
+
+def test_labels_read_as_words() -> None:
+    assert figure_label("fact_accuracy.A") == "Fact accuracy A"
+    assert in_words(["a", "b", "c"]) == "a, b and c"

@@ -1,0 +1,91 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.models.load import (
+    adapter_weights,
+    attach,
+    attach_folder,
+    load_base,
+    load_policy,
+    new_adapter,
+    save_adapter,
+    trained_on,
+)
+from posttrain.recipe.train import LoraRecipe
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.fixture
+def policy(base: BaseModel, tmp_path: Path) -> Policy:
+    """A LoRA policy that differs from its base."""
+    model = new_adapter(load_base(base), LoraRecipe(rank=4))
+    for weight in adapter_weights(model, "default").values():
+        torch.nn.init.normal_(weight, std=0.05)
+    folder = tmp_path / "policy"
+    save_adapter(model, "default", folder / "adapter")
+    facts = PolicyFacts(
+        trained_on=trained_on(base),
+        method="lora",
+        num_trainable=1,
+        num_adapted_modules=14,
+        recipe={},
+        figures={},
+    )
+    return Policy.write(folder, "sft", facts)
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=IDS, use_cache=False).logits
+    return found
+
+
+def test_a_new_adapter_changes_nothing_and_is_float32(base: BaseModel) -> None:
+    before = logits(load_base(base))
+    model = new_adapter(load_base(base), LoraRecipe(rank=4))
+    assert torch.equal(before, logits(model))
+    assert all(w.dtype == torch.float32 for w in adapter_weights(model, "default").values())
+
+
+def test_a_saved_adapter_loads_with_plain_peft(base: BaseModel, policy: Policy) -> None:
+    ours = logits(load_policy(base, policy))
+    stock = AutoModelForCausalLM.from_pretrained(base.path / "weights")
+    theirs = logits(PeftModel.from_pretrained(stock, policy.path / "adapter").eval())
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    assert not torch.allclose(ours, logits(load_base(base)), atol=1e-2)
+
+
+def test_a_policy_on_another_base_of_equal_shape_is_refused(
+    make_base: Callable[[int], BaseModel], policy: Policy
+) -> None:
+    with pytest.raises(ValueError, match=r"was trained on base fingerprint \w{12}, and .* has"):
+        load_policy(make_base(9), policy)
+
+
+def test_two_adapters_on_one_base_are_told_apart(base: BaseModel, policy: Policy) -> None:
+    model = attach(load_base(base), policy, base, "policy", trainable=True)
+    model = attach(model, policy, base, "reference", trainable=False)
+    assert all(w.requires_grad for w in adapter_weights(model, "policy").values())
+    assert not any(w.requires_grad for w in adapter_weights(model, "reference").values())
+    model.set_adapter("policy")
+    with torch.no_grad():
+        for weight in adapter_weights(model, "policy").values():
+            weight.zero_()
+    assert torch.allclose(logits(model), logits(load_base(base)), atol=1e-6)
+
+
+def test_an_adapter_that_lacks_a_weight_is_refused(base: BaseModel, policy: Policy) -> None:
+    file = policy.path / "adapter" / "adapter_model.safetensors"
+    weights = load_file(file)
+    weights.pop(sorted(weights)[0])
+    save_file(weights, file)
+    with pytest.raises(ValueError, match="its weights differ from the model's adapter in"):
+        attach_folder(load_base(base), policy.path / "adapter", "policy", trainable=False)

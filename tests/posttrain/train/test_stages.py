@@ -1,0 +1,144 @@
+"""Base FT and SFT on tiny models: what they make, and what they refuse."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from posttrain.artifacts import BaseModel, Records, Reference, Tokens
+from posttrain.data.template import template
+from posttrain.data.tokenize import tokenize
+from posttrain.models.base import seal
+from posttrain.models.load import load_base, load_policy
+from posttrain.models.tokenizer import load_tokenizer
+from posttrain.recipe.base_finetune import BaseFinetuneRecipe
+from posttrain.recipe.sft import SftRecipe
+from posttrain.recipe.template import TemplateRecipe
+from posttrain.recipe.tokenize import TokenizeRecipe
+from posttrain.recipe.train import LoraRecipe
+from posttrain.tracking import read_history
+from posttrain.train import base_finetune, sft
+from posttrain.train.trainer import GuardedTrainer
+
+FAST = {"learning_rate": 1e-2, "num_epochs": 3, "batch_size": 2, "log_every_steps": 2}
+LORA = LoraRecipe(rank=4, alpha=8.0)
+
+
+@pytest.fixture
+def tokens(records: Records, base: BaseModel) -> Tokens:
+    chats = template(records, base, TemplateRecipe())
+    return tokenize(chats, base, TokenizeRecipe(max_length=64, block_size=64))
+
+
+def test_full_base_ft_makes_a_new_base_that_knows_more(tokens: Tokens, base: BaseModel) -> None:
+    domain = base_finetune.train(tokens, base, BaseFinetuneRecipe(method="full", **FAST))
+    assert domain.stage == "base_finetune"
+    assert domain.facts.fingerprint != base.facts.fingerprint
+    assert domain.facts.reference.kind == "own"
+    losses = [point["loss"] for point in read_history(domain.path)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_method_none_hands_the_base_on(tokens: Tokens, base: BaseModel) -> None:
+    assert base_finetune.train(tokens, base, BaseFinetuneRecipe(method="none", **FAST)) is base
+
+
+def test_lora_base_ft_on_a_reference_stores_a_delta_alone(
+    tokens: Tokens, base: BaseModel, tmp_path: Path
+) -> None:
+    local = referred_to(base, tmp_path)
+    recipe = BaseFinetuneRecipe(method="lora", lora=LORA, **FAST)
+    domain = base_finetune.train(tokens, local, recipe)
+    assert domain.facts.has_delta
+    assert [file.name for file in domain.path.rglob("*.safetensors")] == [
+        "adapter_model.safetensors"
+    ]
+    ids = torch.tensor([[5, 6, 7]])
+    assert not torch.allclose(load_base(domain)(ids).logits, load_base(local)(ids).logits)
+
+
+def referred_to(base: BaseModel, tmp_path: Path) -> BaseModel:
+    """The same base as a reference to a folder outside the artifact."""
+    folder = tmp_path / "reference"
+    folder.mkdir()
+    weights = base.path / "weights"
+    reference = Reference(kind="local", source=str(weights))
+    return seal(folder, "base_model", reference, weights, load_tokenizer(base), has_delta=False)
+
+
+def test_sft_trains_an_adapter_on_the_domain(tokens: Tokens, base: BaseModel) -> None:
+    policy = sft.train(tokens, base, SftRecipe(method="lora", lora=LORA, **FAST))
+    assert policy.facts.num_adapted_modules == 14
+    assert policy.facts.trained_on.base_fingerprint == base.facts.fingerprint
+    losses = [point["loss"] for point in read_history(policy.path)]
+    assert losses[-1] < losses[0]
+    load_policy(base, policy)
+
+
+def test_full_sft_writes_weights(tokens: Tokens, base: BaseModel) -> None:
+    policy = sft.train(tokens, base, SftRecipe(method="full", **FAST))
+    assert policy.facts.method == "full"
+    load_policy(base, policy)
+
+
+def test_packed_rows_keep_every_supervised_token(tokens: Tokens) -> None:
+    rows = list(sft.packed(tokens.path / "instructions.parquet", 64))
+    supervised = sum(label != -100 for row in rows for label in row["labels"])
+    held_out = 8
+    answer = 4  # `it is <word>` and the end token
+    assert supervised == (40 - held_out) * answer
+    assert all(len(row["input_ids"]) == sum(row["lengths"]) <= 64 for row in rows)
+
+
+def test_nan_is_seen_at_its_step(
+    tokens: Tokens, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = GuardedTrainer.compute_loss
+
+    def poisoned(self: GuardedTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        loss = original(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 3 else loss
+
+    monkeypatch.setattr(GuardedTrainer, "compute_loss", poisoned)
+    with pytest.raises(FloatingPointError, match="step 4: the gradient's norm is nan"):
+        base_finetune.train(tokens, base, BaseFinetuneRecipe(method="full", **FAST))
+
+
+def test_bad_steps_within_the_tolerance_are_skipped(
+    tokens: Tokens, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = GuardedTrainer.compute_loss
+
+    def poisoned(self: GuardedTrainer, *args: object, **kwargs: object) -> torch.Tensor:
+        loss = original(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 3 else loss
+
+    monkeypatch.setattr(GuardedTrainer, "compute_loss", poisoned)
+    recipe = BaseFinetuneRecipe(method="full", max_bad_steps=1, **FAST)
+    domain = base_finetune.train(tokens, base, recipe)
+    assert all(torch.isfinite(p).all() for p in load_base(domain).parameters())
+
+
+def test_training_that_ends_early_is_no_success_and_goes_on(
+    tokens: Tokens, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
+            if state.global_step == 5:  # type: ignore[attr-defined]
+                control.should_training_stop = True  # type: ignore[attr-defined]
+
+    recipe = BaseFinetuneRecipe(method="full", checkpoint_every_steps=2, **FAST)
+    whole = base_finetune.train(tokens, base, recipe)
+    original = GuardedTrainer.__init__
+
+    def stopping(self: GuardedTrainer, *args: object, **kwargs: object) -> None:
+        original(self, *args, **kwargs)
+        self.add_callback(Stop())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GuardedTrainer, "__init__", stopping)
+        with pytest.raises(RuntimeError, match="training ended at step 5 of"):
+            base_finetune.train(tokens, base, recipe)
+    resumed = base_finetune.train(tokens, base, recipe)
+    assert resumed.facts.fingerprint == whole.facts.fingerprint  # bit by bit

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+from zenml.utils import source_utils
+
+from posttrain.data.sources import digest
+from posttrain.recipe.ingest import IngestRecipe, Source
+from steps import _caching
+from steps._caching import depends_on, on_sources
+
+
+def files(module: str) -> set[str]:
+    return set(depends_on(module).file_dependencies or [])
+
+
+def test_a_step_depends_on_what_its_module_imports_of_ours() -> None:
+    found = files("posttrain.train.sft")
+    assert {"posttrain/train/sft.py", "posttrain/train/trainer.py", "constraints.txt"} <= found
+    assert "posttrain/data/packing.py" in found
+    assert not any(name.startswith("posttrain/recipe/") for name in found)
+    assert "posttrain/evaluate/stages.py" not in found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from posttrain.tracking import Curves",
+        "import posttrain.tracking",
+        "from posttrain import tracking",
+    ],
+)
+def test_every_way_to_import_is_seen(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "posttrain").mkdir()
+    (tmp_path / "posttrain" / "__init__.py").touch()
+    (tmp_path / "posttrain" / "tracking.py").touch()
+    (tmp_path / "posttrain" / "mine.py").write_text(line)
+    monkeypatch.setattr(_caching, "ROOT", tmp_path)
+    assert "posttrain/tracking.py" in files("posttrain.mine")
+
+
+def test_ingest_is_keyed_by_the_bytes_of_its_sources(tmp_path: Path) -> None:
+    file = tmp_path / "corpus.jsonl"
+    file.write_text('{"text": "one"}\n')
+    recipe = IngestRecipe(corpus=Source(source=str(file)))
+    source = on_sources(recipe).cache_func
+    before = source_utils.load(source)()
+    assert before == digest(recipe)
+    file.write_text('{"text": "two"}\n')
+    assert source_utils.load(source)() != before
