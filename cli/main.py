@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli.chat import chat
+from cli.dashboard import dashboard
 from cli.init import init
 from cli.report import report
 from cli.schema import schema
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, init, schema):
+for command in (report, chat, dashboard, init, schema):
     app.command()(command)
 
 

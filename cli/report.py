@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cli.last_run import LastRun
     from posttrain.reports import Evaluation, StageEvaluation
 
@@ -97,16 +99,8 @@ def _stage(stage: "StageEvaluation", sets: dict[str, tuple[str, ...]]) -> dict[s
 def show(found: "LastRun") -> None:
     """Print tables for a terminal."""
     from rich.console import Console
-    from rich.table import Table
 
     from posttrain.evaluate.verdict import headline, reward_sentence, stage_sentences
-    from posttrain.evaluate.wording import (
-        figure_label,
-        figure_names,
-        interval,
-        number,
-        stage_label,
-    )
 
     console = Console(highlight=False)
     evaluation, promotion = found.evaluation, found.promotion
@@ -115,16 +109,8 @@ def show(found: "LastRun") -> None:
     if promotion is not None:
         good = all(outcome.passed for outcome in promotion.outcomes)
         console.print(headline(promotion.outcomes), style="bold green" if good else "bold red")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    for stage in evaluation.stages:
-        table.add_column(stage_label(stage.stage), justify="right")
-    for name in figure_names(evaluation):
-        figures = [stage.figures.get(name) for stage in evaluation.stages]
-        cells = [f"{number(f.value)} [dim]{interval(f)}[/dim]" if f else "–" for f in figures]
-        table.add_row(f"  {figure_label(name)}" if "." in name else figure_label(name), *cells)
     console.print()
-    console.print(table)
+    console.print(_table(evaluation))
     console.print()
     for sentence in [*stage_sentences(evaluation), reward_sentence(evaluation)]:
         if sentence is not None:
@@ -137,3 +123,28 @@ def show(found: "LastRun") -> None:
         console.print(f"\nVersion {promotion.version} {what}:", style="bold")
         for reason in promotion.reasons:
             console.print(f"  {reason}", markup=False)
+
+
+def _table(evaluation: "Evaluation") -> "Table":
+    """Figures by stage; the interval is the last stage's, so that it fits 80 columns."""
+    from rich.table import Table
+
+    from posttrain.evaluate.wording import (
+        figure_label,
+        figure_names,
+        interval,
+        number,
+        stage_label,
+    )
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    for stage in evaluation.stages:
+        table.add_column(stage_label(stage.stage), justify="right")
+    table.add_column("95 % interval", style="dim")
+    for name in figure_names(evaluation):
+        figures = [stage.figures.get(name) for stage in evaluation.stages]
+        cells = [number(figure.value) if figure else "–" for figure in figures]
+        cells.append(interval(figures[-1]) if figures[-1] else "")
+        table.add_row(f"  {figure_label(name)}" if "." in name else figure_label(name), *cells)
+    return table

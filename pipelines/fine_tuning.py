@@ -3,7 +3,7 @@
 from zenml import pipeline
 
 from posttrain.recipe import Recipe
-from steps._caching import on_sources
+from steps._caching import on_base, on_data
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
 from steps.evaluate import evaluate
@@ -19,9 +19,11 @@ from steps.validate import validate
 @pipeline
 def fine_tuning(recipe: Recipe) -> None:
     """Ingest, fine-tune, measure, promote."""
-    raw = ingest.with_options(cache_policy=on_sources(recipe.ingest))(recipe.ingest)
+    raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)
     records, quarantine, _ = validate(raw, recipe.validation)
-    base = base_model(records, recipe.base_model, recipe.preflight)
+    base = base_model.with_options(cache_policy=on_base(recipe.base_model))(
+        records, recipe.base_model, recipe.preflight
+    )
     chats = template(records, base, recipe.template)
     tokens = tokenize(chats, base, recipe.tokenize)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from zenml.config.cache_policy import CachePolicy
 
+from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
+from posttrain.recipe.section import Section
 
 ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
@@ -27,17 +29,22 @@ def depends_on(module: str, *files: str) -> CachePolicy:
     return CachePolicy(file_dependencies=sorted({*code, *files, PINS}))
 
 
-def on_sources(recipe: IngestRecipe) -> CachePolicy:
-    """A policy for `ingest` that re-runs it when the bytes behind its sources change.
+def on_data(recipe: IngestRecipe) -> CachePolicy:
+    """A policy for `ingest` that re-runs it when the bytes behind its sources change."""
+    return _on_source("posttrain.data.ingest", "data_", recipe)
 
-    ZenML's `cache_func` takes no argument, and is looked up by name wherever the key is computed:
-    so the recipe travels in the name (see `steps._sources`).
-    """
-    policy = depends_on("posttrain.data.ingest")
-    name = "digest_" + recipe.model_dump_json(exclude_defaults=True).encode().hex()
-    return policy.model_copy(
-        update={"cache_func": CachePolicy(cache_func=f"steps._sources.{name}").cache_func}
-    )
+
+def on_base(recipe: BaseModelRecipe) -> CachePolicy:
+    """A policy for `base_model` that re-runs it when a branch or an alias has moved."""
+    return _on_source("posttrain.models.base", "base_", recipe)
+
+
+def _on_source(module: str, prefix: str, recipe: Section) -> CachePolicy:
+    # ZenML's `cache_func` takes no argument, and is looked up by name wherever the key is
+    # computed: so the recipe travels in the name.
+    name = prefix + recipe.model_dump_json(exclude_defaults=True).encode().hex()
+    found = CachePolicy(cache_func=f"steps._sources.{name}").cache_func
+    return depends_on(module).model_copy(update={"cache_func": found})
 
 
 def _first_party(module: str, seen: set[str]) -> set[str]:

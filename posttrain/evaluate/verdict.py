@@ -101,6 +101,7 @@ def reward_sentence(evaluation: Evaluation) -> Sentence | None:
     reward = evaluation.reward_model
     if reward is None:
         return None
+    share = f"{100 * reward.accuracy:.0f}\u00a0%"
     weakest = min(reward.by_kind, key=lambda kind: reward.by_kind[kind], default=None)
     least = (
         f"; least where they differ by {weakest.replace('_', ' ')}, "
@@ -110,7 +111,7 @@ def reward_sentence(evaluation: Evaluation) -> Sentence | None:
     )
     return Sentence(
         lead="The reward model prefers the right answer",
-        detail=f"in {100 * reward.accuracy:.0f}\u00a0% of {reward.num_pairs:,} held-out pairs{least}",
+        detail=f"in {share} of {reward.num_pairs:,} held-out pairs{least}",
         good=None,
     )
 

@@ -22,6 +22,7 @@ from posttrain.artifacts import BaseModel, BaseModelFacts, Records, Reference, s
 from posttrain.models.device import prepare
 from posttrain.models.load import shapes
 from posttrain.models.preflight import check
+from posttrain.models.registered import PREFIX, from_registry
 from posttrain.models.tokenizer import (
     END,
     read_tokenizer,
@@ -41,15 +42,13 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     """
     runtime = prepare(recipe.seed)
     folder = runtime.new_folder("base_model")
+    has_delta = False
     if recipe.from_config is not None:
         reference, tokenizer = _new(records, recipe.from_config, folder)
     elif Path(recipe.source).is_dir():
         reference, tokenizer = _local(Path(recipe.source), folder)
-    elif recipe.source.startswith("registry:"):
-        raise ValueError(
-            f"base_model.source: {recipe.source}: starting from a registered version is not built "
-            "yet; name a hub id or a local folder"
-        )
+    elif recipe.source.startswith(PREFIX):
+        reference, tokenizer, has_delta = from_registry(recipe.source, folder)
     else:
         reference, tokenizer = _hub(recipe.source, recipe.revision)
     if preflight.chat_template is not None:
@@ -57,7 +56,7 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     weights = _weights_folder(reference, folder)
     config = AutoConfig.from_pretrained(str(weights))
     check(config, tokenizer, preflight)
-    return seal(folder, "base_model", reference, weights, tokenizer, has_delta=False)
+    return seal(folder, "base_model", reference, weights, tokenizer, has_delta)
 
 
 def seal(

@@ -6,7 +6,7 @@ from zenml.utils import source_utils
 from posttrain.data.sources import digest
 from posttrain.recipe.ingest import IngestRecipe, Source
 from steps import _caching
-from steps._caching import depends_on, on_sources
+from steps._caching import depends_on, on_data
 
 
 def files(module: str) -> set[str]:
@@ -44,7 +44,7 @@ def test_ingest_is_keyed_by_the_bytes_of_its_sources(tmp_path: Path) -> None:
     file = tmp_path / "corpus.jsonl"
     file.write_text('{"text": "one"}\n')
     recipe = IngestRecipe(corpus=Source(source=str(file)))
-    source = on_sources(recipe).cache_func
+    source = on_data(recipe).cache_func
     before = source_utils.load(source)()
     assert before == digest(recipe)
     file.write_text('{"text": "two"}\n')

@@ -1,0 +1,65 @@
+"""`posttrain dashboard`: ZenML's dashboard and MLflow's UI, on loopback, until Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HOST = "127.0.0.1"
+START_SECONDS = 90  # both import for long on a slow machine
+
+
+def dashboard(
+    zenml_port: Annotated[int, typer.Option(help="Port of ZenML's dashboard.")] = 8237,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    log: Annotated[Path, typer.Option(help="Folder of the servers' logs.")] = Path(".posttrain"),
+) -> None:
+    """Serve ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends both."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        raise ValueError("MLFLOW_TRACKING_URI is not set; run `. .posttrain/env` first")
+    zenml = ["zenml", "login", "--local", "--blocking", "--ip-address", HOST]
+    mlflow = ["mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--workers", "1"]
+    servers = {
+        "ZenML": (f"http://{HOST}:{zenml_port}", [*zenml, "--port", str(zenml_port)]),
+        "MLflow": (f"http://{HOST}:{mlflow_port}", [*mlflow, "--port", str(mlflow_port)]),
+    }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, (address, command) in servers.items():
+            with (log / f"{name.lower()}.log").open("ab") as output:
+                started.append(
+                    subprocess.Popen(
+                        command, start_new_session=True, stdout=output, stderr=output
+                    )
+                )
+            _wait(name, address, started[-1])
+            print(f"{name:7} {address}", flush=True)
+        print("ZenML's user is `default`, without a password. Ctrl-C ends both.", flush=True)
+        while all(server.poll() is None for server in started):
+            time.sleep(1)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for server in started:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)  # its workers too
+
+
+def _wait(name: str, address: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(START_SECONDS):
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(1)
+    raise ValueError(f"{name} did not answer at {address}; is the port taken? See its log")

@@ -1,0 +1,34 @@
+"""What a base model's source stands for right now, for the cache key; loads no weight."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from mlflow import MlflowClient
+
+from posttrain.artifacts import sha256_of
+from posttrain.models.registered import PREFIX, split
+from posttrain.recipe.base_model import BaseModelRecipe
+from posttrain.registry.versions import resolve
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def digest(recipe: BaseModelRecipe) -> str:
+    """SHA-256 over what the source resolves to: commit, registered content, or files.
+
+    A local folder counts by names, sizes and times of change: hashing its bytes would read every
+    weight on every run.
+    """
+    source = recipe.source
+    if source == "from_config":
+        return sha256_of(source)
+    if source.startswith(PREFIX):
+        version = resolve(MlflowClient(), *split(source))
+        return sha256_of([source, version.tags.get("content_hash", version.version)])
+    if Path(source).is_dir():
+        files = sorted(file for file in Path(source).rglob("*") if file.is_file())
+        return sha256_of([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    if COMMIT.fullmatch(recipe.revision):
+        return sha256_of([source, recipe.revision])
+    return sha256_of([source, HfApi().model_info(source, revision=recipe.revision).sha])
