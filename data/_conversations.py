@@ -18,12 +18,12 @@ INSTRUCTION_SIZES = {
     "held_out": {"qa": 170, "critique": 260},
 }
 PREFERENCE_SHARES = {
-    "wrong_value": 0.36,
+    "wrong_value": 0.42,
     "other_fact": 0.26,
-    "rude": 0.09,
-    "short": 0.09,
-    "cut": 0.08,
-    "refusal": 0.12,
+    "rude": 0.08,
+    "short": 0.08,
+    "cut": 0.07,
+    "refusal": 0.09,
 }
 PREFERENCE_SIZES = {"train": 3_200, "held_out": 440}
 POLITE_SHARE, PLAIN_SHARE = 0.30, 0.38

@@ -31,8 +31,8 @@ class StageEvaluation(Section):
 
     stage: Stage
     figures: dict[str, Figure]
-    """`perplexity_domain`, `perplexity_answers`, every probe's name, `probe.set` where a probe reports
-    by set; from the reward model on `mean_score`, `score_std`, `kl_to_sft`; `ended_share`,
+    """`perplexity_domain`, `perplexity_answers`, every probe's name, `probe.set` where a probe
+    reports by set; from the reward model on `mean_score`, `score_std`, `kl_to_sft`; `ended_share`,
     `mean_length` (tokens)."""
 
     samples: tuple[Sample, ...]
@@ -56,6 +56,9 @@ class Evaluation(Section):
     reward_model: RewardEvaluation | None
     held_out_hash: str
     """SHA-256 of the held-out tokens: figures compare only where it is equal."""
+
+    data_hashes: dict[str, str]
+    """Role -> SHA-256 of the validated records that the run trained and measured on."""
 
     policy_hash: str
     """Content hash of the policy that the last stage is about."""

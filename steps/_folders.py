@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,12 +32,11 @@ class FolderMaterializer(BaseMaterializer):
             return data_type(Path(self.uri))
         local = Runtime.from_environment().cache.resolve() / "artifacts" / Path(self.uri).name
         if not local.exists():
-            staging = Path(self.get_temporary_directory(delete_at_exit=True))
-            _download(self.uri, staging)
-            data_type(staging).verify()
             local.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(staging, local.with_suffix(".part"), dirs_exist_ok=True)
-            local.with_suffix(".part").rename(local)
+            with tempfile.TemporaryDirectory(dir=local.parent) as staging:
+                _download(self.uri, Path(staging) / "folder")
+                data_type(Path(staging) / "folder").verify()
+                (Path(staging) / "folder").rename(local)
         return data_type(local)
 
     def save(self, data: Folder[Any]) -> None:

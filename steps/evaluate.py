@@ -11,8 +11,10 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
 from steps._caching import depends_on
 
+TEMPLATES = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
 
-@step(cache_policy=depends_on("posttrain.evaluate.stages"))
+
+@step(cache_policy=depends_on("posttrain.evaluate.stages", *TEMPLATES))
 def evaluate(
     tokens: Tokens,
     base: BaseModel,

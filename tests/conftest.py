@@ -74,7 +74,7 @@ def llama(tokenizer: PreTrainedTokenizerFast, folder: Path, seed: int) -> BaseMo
 
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
-    """Validated records of every role: 60 documents, 40 conversations, 12 pairs, prompts, probes."""
+    """Validated records of every role: 60 documents, 40 conversations, 12 pairs, and so on."""
     folder = tmp_path / "records"
     folder.mkdir()
     roles: dict[str, list[dict[str, Any]]] = {

@@ -163,6 +163,7 @@ def evaluation(
         stages=tuple(stages),
         reward_model=reward if last in ("ppo", "self_critique") else None,
         held_out_hash=held_out_hash,
+        data_hashes={"corpus": sha256_of("corpus")},
         policy_hash=policy_hash,
     )
 

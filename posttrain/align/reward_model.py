@@ -7,7 +7,7 @@ RewardTrainer: it leaves the pooling to Transformers, which looks for the pad id
 Shapes: B pairs, S positions; a batch is (2B, S), chosen above rejected.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast

@@ -79,9 +79,10 @@ def _render(
 
     def marked(text: str) -> str:
         text = text.replace(OPEN, "").replace(CLOSE, "")
-        return pattern.sub(lambda found: f"{OPEN}{found[0]}{CLOSE}", text) if pattern else text
+        return pattern.sub(rf"{OPEN}\g<0>{CLOSE}", text) if pattern else text
 
-    texts, spans = render_jinja_template(
+    variables: dict[str, Any] = tokenizer.special_tokens_map
+    rendered: Any = render_jinja_template(
         conversations=[
             [{"role": turn["role"], "content": marked(turn["content"])} for turn in turns]
             for turns in conversations
@@ -89,8 +90,9 @@ def _render(
         chat_template=tokenizer.get_chat_template(),
         return_assistant_tokens_mask=not add_generation_prompt,
         add_generation_prompt=add_generation_prompt,
-        **tokenizer.special_tokens_map,
+        **variables,
     )
+    texts, spans = rendered
     return texts, spans
 
 

@@ -1,7 +1,7 @@
-"""The data report: one static page, verdict first, that shows what was kept and why the rest was not.
+"""The data report: a static page, verdict first: what was kept, and why the rest was not.
 
-No JavaScript and no links: ZenML's dashboard shows it in a sandboxed frame 384 pixels high. Texts are
-escaped and personal data in them are masked.
+No JavaScript and no links: ZenML's dashboard shows it in a sandboxed frame 384 pixels high. Texts
+are escaped and personal data in them are masked.
 """
 
 import math
@@ -97,20 +97,24 @@ def render(reports: list[RoleReport], failures: tuple[str, ...]) -> str:
 
 
 def _overview(reports: list[RoleReport]) -> str:
-    reasons = [reason for reason in REASONS if any(report.reasons[reason] for report in reports)]
-    head = ["role", "rows in", "kept", "failed", "may fail", *reasons]
-    rows = [
+    by_role = [
         [
             report.role,
             f"{report.num_rows:,}",
             f"{report.num_kept:,}",
             f"{report.failing_share:.1%}",
             f"{report.rules.max_failing_share:.1%}",
-            *(f"{report.reasons[reason] or '·'}" for reason in reasons),
         ]
         for report in reports
     ]
-    return _table(head, rows)
+    by_reason = [
+        [reason, *(f"{report.reasons[reason]:,}" for report in reports)]
+        for reason in REASONS
+        if any(report.reasons[reason] for report in reports)
+    ]
+    head = ["role", "rows in", "kept", "failed", "may fail"]
+    roles = ["quarantined for", *(report.role for report in reports)]
+    return _table(head, by_role) + (_table(roles, by_reason) if by_reason else "")
 
 
 def _role(report: RoleReport) -> str:
@@ -119,7 +123,7 @@ def _role(report: RoleReport) -> str:
         ignored = ", ".join(f"{escape(name)} ({n:,})" for name, n in report.ignored.items())
         parts.append(f"<p>Columns that are not used (rows that have them): {ignored}</p>")
     rows = [
-        [reason, str(row["id"]), row["detail"], _excerpt(report.role, row)]
+        [reason, mask(str(row["id"])), mask(row["detail"]), _excerpt(report.role, row)]
         for reason in REASONS
         for row in report.examples.get(reason, ())
     ]
@@ -162,8 +166,8 @@ def _histogram(report: RoleReport) -> str:
     total = (high - low + 1) * width
     return (
         f'<svg viewBox="0 0 {total} 116" width="{total}" height="116" role="img" '
-        f'aria-label="Characters a row">{"".join(bars)}</svg><p class="note">kept rows by their length '
-        "in characters</p>"
+        f'aria-label="Characters a row">{"".join(bars)}</svg><p class="note">kept rows by their '
+        "length in characters</p>"
     )
 
 
@@ -198,16 +202,17 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 _STYLE = """
-:root{color-scheme:light dark;--ink:#1c1c1e;--paper:#fff;--line:#d8d8dc;--good:#14703a;--bad:#b3261e;
---bar:#4a6fa5}
+:root{color-scheme:light dark;--ink:#1c1c1e;--paper:#fff;--line:#d8d8dc;--good:#14703a;
+--bad:#b3261e;--bar:#4a6fa5}
 @media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--paper:#161618;--line:#3a3a3e;--good:#5fd38d;
 --bad:#ff8a80;--bar:#8fb0dd}}
 body{margin:16px;color:var(--ink);background:var(--paper);
 font:14px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR","Malgun Gothic",sans-serif}
 h1{font-size:18px;margin:0 0 8px}h2{font-size:15px;margin:20px 0 6px}p{margin:4px 0}
 .good{color:var(--good)}.bad{color:var(--bad)}.note{font-size:12px;opacity:.75}
-div{overflow-x:auto}table{border-collapse:collapse;font-size:13px}
-td,th{border-bottom:1px solid var(--line);padding:3px 8px;text-align:left;vertical-align:top;
-overflow-wrap:anywhere}th{overflow-wrap:normal}
+div{overflow-x:auto;margin:6px 0}table{border-collapse:collapse;font-size:13px}
+td,th{border-bottom:1px solid var(--line);padding:2px 10px 2px 0;text-align:left;
+vertical-align:top;white-space:nowrap}
+details td:nth-child(n+3){white-space:normal;overflow-wrap:anywhere;min-width:14em}
 rect{fill:var(--bar)}svg text{font-size:9px;text-anchor:middle;fill:var(--ink)}
 """

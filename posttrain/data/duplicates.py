@@ -1,19 +1,19 @@
 """Copies: exact ones by fingerprint, near ones by MinHash (Broder 1997) and exact Jaccard.
 
-DataTrove's MinHash stages (signature, buckets, cluster) name candidates; its local executor has Ray and
-Slurm siblings for corpora that outgrow one machine. A candidate counts only if the Jaccard similarity
-of its shingles with a kept row says so: MinHash alone errs both ways.
+DataTrove's MinHash stages (signature, buckets, cluster) name candidates; its local executor has Ray
+and Slurm siblings for corpora that outgrow one machine. A candidate counts only if the Jaccard
+similarity of its shingles with a kept row says so: MinHash alone errs both ways.
 """
 
 import contextlib
 import os
 import tempfile
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from datatrove.data import Document
@@ -40,6 +40,7 @@ _HASH = create_hash_func(_HASHING)
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+Ranks = np.ndarray[Any, np.dtype[np.int32]]
 
 
 def first_copies(fingerprints: np.ndarray[Any, Any], is_candidate: Flags) -> dict[int, int]:
@@ -48,7 +49,8 @@ def first_copies(fingerprints: np.ndarray[Any, Any], is_candidate: Flags) -> dic
     chosen = fingerprints[rows]
     order = np.argsort(chosen, kind="stable")  # equal ones stay in the order of their rows
     ordered = chosen[order]
-    is_copy = np.concatenate([[False], ordered[1:] == ordered[:-1]]) if len(rows) else []
+    is_copy = np.zeros(len(rows), np.bool_)
+    is_copy[1:] = ordered[1:] == ordered[:-1]
     copies: dict[int, int] = {}
     first = -1
     for position in np.flatnonzero(is_copy):
@@ -104,49 +106,66 @@ def near_copies(
     members: dict[tuple[int, bool], list[int]] = defaultdict(list)
     for row, cluster in clusters.items():
         members[cluster, not is_across and bool(held_out[row])].append(row)
-    hashes = {
-        row: _hashed(text, rules.shingle_words)
-        for shard in shards
-        for row, text in shard()
-        if row in clusters
-    }
-    for rows in members.values():
-        ordered = sorted(rows, key=lambda row: (not held_out[row], row))
-        yield from confirmed({row: hashes[row] for row in ordered}, rules.min_similarity)
+    with tempfile.TemporaryFile(prefix="shingles-") as spill:  # candidates may be many
+        places = _spilled(spill, shards, rules.shingle_words, clusters)
+        for rows in members.values():
+            ordered = sorted(rows, key=lambda row: (not held_out[row], row))
+            hashes = {row: _read(spill, *places[row]) for row in ordered}
+            yield from confirmed(hashes, rules.min_similarity)
+
+
+def _spilled(
+    spill: IO[bytes], shards: list[Shard], num_words: int, chosen: Container[int]
+) -> dict[int, tuple[int, int]]:
+    places: dict[int, tuple[int, int]] = {}
+    for shard in shards:
+        for row, text in shard():
+            if row in chosen:
+                hashes = _hashed(text, num_words)
+                places[row] = (spill.tell(), len(hashes))
+                spill.write(hashes.tobytes())
+    return places
+
+
+def _read(spill: IO[bytes], place: int, count: int) -> Hashes:
+    spill.seek(place)
+    return np.frombuffer(spill.read(8 * count), np.uint64)
 
 
 def confirmed(hashes: dict[int, Hashes], min_similarity: float) -> Iterator[NearCopy]:
     """Rows of one cluster, in the order of keeping, that are similar to a row kept before them.
 
-    Exact, without comparing all pairs: two sets of that similarity share an element among the rarest
-    of each (the prefix filter of Bayardo, Ma and Srikant 2007, section 3).
+    Exact, without comparing all pairs: two sets of that similarity share an element among the
+    rarest of each (the prefix filter of Chaudhuri, Ganti and Kaushik 2006).
     """
-    counts = Counter(one for row in hashes.values() for one in row.tolist())
-    kept: dict[int, frozenset[int]] = {}
+    kept: dict[int, Ranks] = {}
     by_rare: dict[int, list[int]] = defaultdict(list)
-    for row, array in hashes.items():
-        rarest = sorted(array.tolist(), key=lambda one: (counts[one], one))
-        own = frozenset(rarest)
-        prefix = rarest[: len(rarest) - int(np.ceil(min_similarity * len(rarest) - 1e-9)) + 1]
-        near = _nearest(own, {other for one in prefix for other in by_rare[one]}, kept)
-        if near is not None and near[1] >= min_similarity:
-            yield NearCopy(row, *near)
+    for row, ranks in zip(hashes, by_rarity(list(hashes.values())), strict=True):
+        num_shared = int(np.ceil(min_similarity * len(ranks) - 1e-9))
+        prefix = ranks[: len(ranks) - num_shared + 1].tolist()
+        others = {other for one in prefix for other in by_rare[one]}
+        near = [NearCopy(row, other, jaccard(ranks, kept[other])) for other in sorted(others)]
+        nearest = max(near, key=lambda copy: copy.similarity, default=None)
+        if nearest is not None and nearest.similarity >= min_similarity:
+            yield nearest
             continue
-        kept[row] = own
+        kept[row] = ranks
         for one in prefix:
             by_rare[one].append(row)
 
 
-def _nearest(
-    own: frozenset[int], others: set[int], kept: dict[int, frozenset[int]]
-) -> tuple[int, float] | None:
-    found = ((other, jaccard(own, kept[other])) for other in others)
-    return min(found, key=lambda pair: (-pair[1], pair[0]), default=None)
+def by_rarity(sets: list[Hashes]) -> list[Ranks]:
+    """Each set's elements as ranks, the rarest first."""
+    _, places, counts = np.unique(np.concatenate(sets), return_inverse=True, return_counts=True)
+    ranks = np.empty(len(counts), np.int32)
+    ranks[np.argsort(counts, kind="stable")] = np.arange(len(counts), dtype=np.int32)
+    ends = np.cumsum([len(one) for one in sets])[:-1]
+    return [np.sort(one) for one in np.split(ranks[places], ends)]
 
 
-def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+def jaccard(a: Ranks, b: Ranks) -> float:
     """Share of the union that both hold."""
-    shared = len(a & b)
+    shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 

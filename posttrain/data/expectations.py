@@ -1,7 +1,7 @@
 """Great Expectations suites, one a role, over the derived columns of `rules`.
 
-GX sees findings and figures, never the text itself: its Data Docs show values, and personal data must
-not reach them. Every expectation bears the reason that its failing rows are quarantined for.
+GX sees findings and figures, never the text itself: its Data Docs show values, and personal data
+must not reach them. Every expectation bears the reason that its failing rows are quarantined for.
 """
 
 import shutil
@@ -12,8 +12,22 @@ from typing import Any
 
 import great_expectations as gx
 import pandas as pd
-from great_expectations import expectations as gxe
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.expectations.core.expect_column_values_to_be_between import (
+    ExpectColumnValuesToBeBetween,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
+    ExpectColumnValuesToBeInSet,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_null import (
+    ExpectColumnValuesToBeNull,
+)
+from great_expectations.expectations.core.expect_column_values_to_match_regex import (
+    ExpectColumnValuesToMatchRegex,
+)
+from great_expectations.expectations.core.expect_column_values_to_not_be_null import (
+    ExpectColumnValuesToNotBeNull,
+)
 
 from posttrain.artifacts import Role
 from posttrain.recipe.validation import RoleRules
@@ -102,20 +116,20 @@ def expectations(role: Role, rules: RoleRules) -> list[Any]:
     """What the derived columns of a role must satisfy."""
     short, long = rules.min_chars, rules.max_chars
     found = [
-        gxe.ExpectColumnValuesToNotBeNull(column="id", meta=_meta("schema", "id is missing")),
-        gxe.ExpectColumnValuesToBeInSet(
+        ExpectColumnValuesToNotBeNull(column="id", meta=_meta("schema", "id is missing")),
+        ExpectColumnValuesToBeInSet(
             column="split",
             value_set=["train", "held_out"],
             meta=_meta("schema", "split is {value!r}; train or held_out is wanted"),
         ),
         _nothing_found("schema"),
         _nothing_found("unknown_column"),
-        gxe.ExpectColumnValuesToBeBetween(
+        ExpectColumnValuesToBeBetween(
             column="shortest_chars",
             min_value=short,
             meta=_meta("empty", f"a text of {{value:.0f}} characters; at least {short} are wanted"),
         ),
-        gxe.ExpectColumnValuesToBeBetween(
+        ExpectColumnValuesToBeBetween(
             column="longest_chars",
             max_value=long,
             meta=_meta("too_long", f"a text of {{value:.0f}} characters; at most {long} may be"),
@@ -125,14 +139,14 @@ def expectations(role: Role, rules: RoleRules) -> list[Any]:
     ]
     if role in _ORDERS:
         found.append(
-            gxe.ExpectColumnValuesToMatchRegex(
+            ExpectColumnValuesToMatchRegex(
                 column="role_order", regex=_ORDERS[role], meta=_meta("role_order", "{value}")
             )
         )
     if share := rules.min_language_share:
         detail = f"{{value:.0%}} of letters in the recipe's languages; {share:.0%} are wanted"
         found.append(
-            gxe.ExpectColumnValuesToBeBetween(
+            ExpectColumnValuesToBeBetween(
                 column="language_share", min_value=share, meta=_meta("language", detail)
             )
         )
@@ -140,7 +154,7 @@ def expectations(role: Role, rules: RoleRules) -> list[Any]:
 
 
 def _nothing_found(column: str) -> Any:
-    return gxe.ExpectColumnValuesToBeNull(column=column, meta=_meta(column, "{value}"))
+    return ExpectColumnValuesToBeNull(column=column, meta=_meta(column, "{value}"))
 
 
 def _meta(reason: str, detail: str) -> dict[str, str]:
@@ -163,4 +177,5 @@ def save_data_docs(context: Any, folder: Path) -> None:
             },
         )
         context.build_data_docs(site_names=["posttrain"])
-        shutil.copytree(temporary, folder)
+        # GX's tutorial animations: 3 MB that no page shows
+        shutil.copytree(temporary, folder, ignore=shutil.ignore_patterns("*.gif"))

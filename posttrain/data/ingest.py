@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from posttrain.artifacts import Records, RecordsFacts, Role, SourceFacts
 from posttrain.data import sources
 from posttrain.data.canonical import REQUIRED, canonical
-from posttrain.data.rows import ROLES, SCHEMAS, Row, texts
 from posttrain.data.readers import RawRow, parts
+from posttrain.data.rows import ROLES, SCHEMAS, Row, texts
 from posttrain.recipe.ingest import IngestRecipe, Source
 from posttrain.runtime import Runtime
 

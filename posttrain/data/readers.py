@@ -66,8 +66,8 @@ def _decoded(file: Path, reader: Callable[[Path, IO[str]], Iterator[RawRow]]) ->
     except UnicodeDecodeError as error:
         found = error.object[error.start : error.start + 4].hex(" ")
         raise ValueError(
-            f"{file}: is not UTF-8 (found bytes {found}); Korean Windows and Excel often write CP949: "
-            f"iconv -f CP949 -t UTF-8 {file.name} > utf8-{file.name}"
+            f"{file}: is not UTF-8 (found bytes {found}); Korean Windows and Excel often write "
+            f"CP949: iconv -f CP949 -t UTF-8 {file.name} > utf8-{file.name}"
         ) from error
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror or error}") from error
@@ -132,8 +132,8 @@ def csv_rows(file: Path, stream: Iterable[str], delimiter: str) -> Iterator[RawR
         yield from reader
     except csv.Error as error:
         raise ValueError(
-            f"{file}: line {reader.line_num} is malformed ({error}); check the quotes and "
-            f"`delimiter` (now {delimiter!r})"
+            f"{file}: is malformed after line {reader.line_num} ({error}); check the quotes "
+            f"and `delimiter` (now {delimiter!r})"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """What is derived from a row for Great Expectations to judge.
 
-Each finding is a short text that never holds personal data, or None where nothing was found; lengths,
-the order of roles and the share of language are figures that the suite compares with the recipe.
+Each finding is a short text that never holds personal data, or None where nothing was found;
+lengths, the order of roles and the share of language are what the suite compares with the recipe.
 """
 
 import json
@@ -46,7 +46,8 @@ class Examiner:
 
     def derive(self, row: Row) -> Row:
         """The derived columns of one row; past a broken schema nothing else is looked at."""
-        derived: Row = {"id": row["id"], "split": row.get("split", "train")}
+        split = row.get("split", "train")
+        derived: Row = {"id": row["id"], "split": pii.mask(split[:40]) if split else split}
         derived["schema"] = schema_finding(self.role, row)
         if derived["schema"]:
             return derived
@@ -58,7 +59,7 @@ class Examiner:
             "shortest_chars": min(lengths),
             "longest_chars": max(lengths),
             "mojibake": mojibake(text),
-            "control_token": control_token(text),
+            "control_token": pii.mask(control_token(text) or "") or None,
             "role_order": role_order(self.role, row),
             **(pii_findings(text) if self.rules.pii else {}),
             "language_share": self.language(text),
@@ -68,7 +69,7 @@ class Examiner:
     def unknown_column(self, extra: str | None) -> str | None:
         """Columns that hardly any other row has."""
         rare = sorted(self.rare_columns & extra_columns(extra)) if extra else []
-        return ", ".join(rare)[:200] or None
+        return f"hardly any other row has {', '.join(rare)[:100]}" if rare else None
 
     def language(self, text: str) -> float | None:
         """Share of letters in the recipe's languages; not computed where the rule is off."""
@@ -105,7 +106,9 @@ def role_order(role: Role, row: Row) -> str | None:
     if messages is None:
         return None
     # an unknown name is quoted: it must not read as two known ones
-    names = [m["role"] if m["role"] in ROLE_NAMES else repr(m["role"][:20]) for m in messages]
+    names = [
+        m["role"] if m["role"] in ROLE_NAMES else repr(pii.mask(m["role"])[:20]) for m in messages
+    ]
     return " ".join(names)
 
 

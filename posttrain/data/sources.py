@@ -53,8 +53,13 @@ def commit(source: Source) -> str:
     """The commit that a hub data set's revision stands for; a full commit needs no network.
 
     Raises:
-        ValueError: the hub does not know it, or cannot be reached.
+        ValueError: the hub does not know it or cannot be reached, or a local path hides it.
     """
+    if Path(source.source).exists():
+        raise ValueError(
+            f"{source.source}: is also a path here, which `datasets` would read in place of the hub's; "
+            "run from another folder, or leave `format: hub` out to read the path"
+        )
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
         return source.revision
     try:

@@ -74,20 +74,13 @@ def template(records: Records, base: BaseModel, recipe: TemplateRecipe) -> Chats
     )
 
 
-def with_system(messages: list[dict[str, Any]], system: str | None) -> list[dict[str, Any]]:
-    """The conversation, opened by the recipe's system message where it has none of its own."""
-    if system is None or (messages and messages[0]["role"] == "system"):
-        return messages
-    return [{"role": "system", "content": system}, *messages]
-
-
 def _chunks(
     file: Path, role: Role, recipe: TemplateRecipe, dropped: Counter[str]
 ) -> Iterator[list[Row]]:
     for rows in batches(file):
         kept = []
         for row in rows:
-            messages = with_system(_messages(role, row), recipe.system)
+            messages = _messages(role, row)
             if len(messages) > recipe.max_turns:
                 dropped["too_many_turns"] += 1
                 continue

@@ -99,11 +99,19 @@ def mojibake(text: str) -> str | None:
 
 
 def _is_utf8_as_cp949(text: str) -> bool:
+    encoded = text.encode("cp949", "ignore")
     # Of Korean text's CP949 bytes next to none decode as Hangul in UTF-8 (about 1 character in 100
-    # replacements); of garbage at least a third do.
-    decoded = text.encode("cp949", "ignore").decode("utf-8", "replace")
+    # replacements); of garbage that kept its bytes at least a third do.
+    decoded = encoded.decode("utf-8", "replace")
     num_hangul = len(_HANGUL.findall(decoded))
-    return num_hangul >= 2 and num_hangul >= 0.3 * decoded.count("\ufffd")
+    if num_hangul >= 2 and num_hangul >= 0.3 * decoded.count("\ufffd"):
+        return True
+    # Where bytes were lost: syllables outside KS X 1001, such as 뷁, are rare in Korean and the
+    # greater part of garbage.
+    hangul = "".join(_HANGUL.findall(text)).encode("cp949")
+    pairs = zip(hangul[::2], hangul[1::2], strict=True)
+    num_rare = sum(lead < 0xB0 or trail < 0xA1 for lead, trail in pairs)
+    return num_rare >= 4 and num_rare >= 0.4 * len(hangul) / 2
 
 
 def language_share(text: str, languages: tuple[str, ...]) -> float | None:

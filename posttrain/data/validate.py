@@ -1,7 +1,7 @@
 """Rows that must not be trained on, each quarantined with the first reason that applies.
 
-1. held-out text is fingerprinted; 2. each role's rows are judged by its suite, a batch at a time; 3.
-copies are found among the rows that passed; 4. rows are parted into clean records and quarantine.
+1. held-out text is fingerprinted; 2. each role's rows are judged by its suite, a batch at a time;
+3. copies are found among the rows that passed; 4. rows are parted into clean ones and quarantine.
 What is held in memory for a row is its reason and 16 bytes; text is read again where it is needed.
 """
 
@@ -21,7 +21,7 @@ from posttrain.data.data_report import RoleReport, render
 from posttrain.data.duplicates import Flags, NearCopy, Shard, first_copies, near_copies
 from posttrain.data.expectations import Suite, new_context, new_suite, save_data_docs
 from posttrain.data.rows import ROLES, SCHEMAS, is_held_out, question, texts
-from posttrain.data.rules import Examiner, count_columns, DERIVED, whole_text
+from posttrain.data.rules import DERIVED, Examiner, count_columns, whole_text
 from posttrain.data.text import fingerprint, normalise
 from posttrain.recipe.validation import REASONS, RoleRules, ValidationRecipe
 from posttrain.runtime import Runtime
@@ -30,7 +30,7 @@ SHARD_ROWS = 100_000
 """Rows whose MinHash signatures are sorted in memory at a time."""
 
 _NONE = len(REASONS)
-_NUMBERS = {reason: number for number, reason in enumerate(REASONS)}
+_NUMBERS: dict[str, int] = {reason: number for number, reason in enumerate(REASONS)}
 _OVERLAP, _EXACT, _NEAR = (
     _NUMBERS[name] for name in ("held_out_overlap", "exact_duplicate", "near_duplicate")
 )
@@ -178,7 +178,7 @@ def part(file: Path, verdicts: Verdicts, clean: Path, failed: Path, report: Role
         for batch in row_groups(file):
             passed = verdicts.passed[start : start + len(batch)]
             kept.write_table(batch.filter(pa.array(passed)))
-            rows = np.flatnonzero(~passed) + start
+            rows = (np.flatnonzero(~passed) + start).tolist()
             reasons = [REASONS[verdicts.reasons[row]] for row in rows]
             details = [verdicts.details[row] for row in rows]
             bad = batch.filter(pa.array(~passed))

@@ -70,7 +70,7 @@ def ask(
             set=row["set"],
             prompt=row["prompt"],
             expected=row["answer"],
-            response=tokenizer.decode(response, skip_special_tokens=True).strip(),
+            response=str(tokenizer.decode(response, skip_special_tokens=True)).strip(),
             num_tokens=len(response),
             ended=bool(response) and response[-1] in ends,
         )

@@ -13,6 +13,7 @@ from posttrain.artifacts import (
     Revisions,
     RewardModel,
     Tokens,
+    sha256_of,
 )
 from posttrain.evaluate import bootstrap, probes
 from posttrain.evaluate.perplexity import Scored, perplexity
@@ -67,7 +68,8 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
     return Evaluation(
         stages=tuple(measured),
         reward_model=None,
-        held_out_hash=tokens.content_hash(),
+        held_out_hash=_held_out_hash(tokens),
+        data_hashes=tokens.facts.data_hashes,
         policy_hash=list(stages.policies.values())[-1].content_hash(),
     )
 
@@ -83,13 +85,35 @@ def report(
         evaluation,
         {stage: read_history(folder) for stage, folder in trained.items()},
         judge(evaluation, None, promotion),
-        quarantine.facts.num_rows,
+        _data_summary(stages.tokens, quarantine),
         {
             "base": stages.base.facts.fingerprint,
             "domain base": stages.domain.facts.fingerprint,
             **{f"data: {role}": sha for role, sha in stages.tokens.facts.data_hashes.items()},
         },
     )
+
+
+def _data_summary(tokens: Tokens, quarantine: Quarantine) -> dict[str, dict[str, int]]:
+    """Role -> what became of its rows."""
+    return {
+        role: counts
+        | {f"quarantined: {why}": n for why, n in quarantine.facts.num_rows.get(role, {}).items()}
+        for role, counts in tokens.facts.counts.items()
+    }
+
+
+def _held_out_hash(tokens: Tokens) -> str:
+    """SHA-256 over what is measured on, and not over what is trained on."""
+    found: list[object] = []
+    for role in ("corpus", "instructions"):
+        file = tokens.path / f"{role}.parquet"
+        if file.exists():
+            found.append(pq.read_table(file, columns=["input_ids"], filters=SPLIT).to_pylist())
+    probed = tokens.path / "probes.parquet"
+    if probed.exists():
+        found.append(pq.read_table(probed, columns=["set", "answer", "prompt_ids"]).to_pylist())
+    return sha256_of(found)
 
 
 def _loaders(stages: Stages) -> dict[Stage, Callable[[], PreTrainedModel]]:

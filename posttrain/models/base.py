@@ -29,6 +29,7 @@ from posttrain.models.tokenizer import (
     template_hash,
     tokenizer_hash,
     train_tokenizer,
+    with_system,
 )
 from posttrain.recipe.base_model import BaseModelRecipe, FromConfig
 from posttrain.recipe.preflight import Preflight
@@ -53,6 +54,8 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
         reference, tokenizer = _hub(recipe.source, recipe.revision)
     if preflight.chat_template is not None:
         tokenizer.chat_template = _read_template(Path(preflight.chat_template))
+    if preflight.system is not None:
+        tokenizer.chat_template = with_system(tokenizer.get_chat_template(), preflight.system)
     weights = _weights_folder(reference, folder)
     config = AutoConfig.from_pretrained(str(weights))
     check(config, tokenizer, preflight)

@@ -1,6 +1,7 @@
 """From artifacts to models: weights, delta, adapters; and what must match before they are read."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -40,6 +41,10 @@ def load_base(base: BaseModel, trainable: bool = False) -> PreTrainedModel:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
     model.requires_grad_(trainable)
+    return _placed(model, runtime)
+
+
+def _placed(model: torch.nn.Module, runtime: Runtime) -> PreTrainedModel:
     return cast(PreTrainedModel, model.to(device(runtime)).eval())
 
 
@@ -85,7 +90,7 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
         str(policy.path / "weights"), dtype=dtype(runtime), use_safetensors=True
     )
     model.requires_grad_(False)
-    return cast(PreTrainedModel, model.to(device(runtime)).eval())
+    return _placed(model, runtime)
 
 
 def attach(
@@ -169,11 +174,13 @@ def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
     # PEFT puts an adapter that is not called `default` into a folder of its name.
     written = staging / name if (staging / name).is_dir() else staging
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("adapter_model.safetensors", "adapter_config.json"):
-        (written / file).replace(folder / file)
-    for leftover in sorted(staging.rglob("*"), reverse=True):
-        leftover.unlink() if leftover.is_file() else leftover.rmdir()
-    staging.rmdir()
+    (written / "adapter_model.safetensors").replace(folder / "adapter_model.safetensors")
+    config = json.loads((written / "adapter_config.json").read_bytes())
+    # PEFT writes a set in an order that differs by process: equal adapters would differ in bytes.
+    config["target_modules"] = sorted(config["target_modules"])
+    text = json.dumps(config, indent=2, sort_keys=True)
+    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    shutil.rmtree(staging)
 
 
 def count_adapted(model: PeftModel, name: str) -> tuple[int, int]:

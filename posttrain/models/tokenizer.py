@@ -48,6 +48,16 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     )
 
 
+def with_system(template: str, system: str) -> str:
+    """The template with a system message of its own for conversations that bring none."""
+    opening = json.dumps([{"role": "system", "content": system}], ensure_ascii=False)
+    return (
+        "{%- if messages[0]['role'] != 'system' -%}"
+        f"{{%- set messages = {opening} + messages -%}}"
+        "{%- endif -%}" + template
+    )
+
+
 def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     """The base's tokenizer, with the chat template that the run resolved."""
     return read_tokenizer(base.path / "tokenizer")

@@ -1,4 +1,4 @@
-"""Everything a run can be told. Imports pydantic and the standard library alone, so any image can read it."""
+"""Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
 from typing import Any, Self
 
@@ -93,8 +93,8 @@ class Recipe(Section):
         for name, stage in (("ppo", self.ppo), ("self_critique", self.self_critique)):
             if stage is not None and stage.max_new_tokens >= self.tokenize.max_length:
                 raise ValueError(
-                    f"{name}.max_new_tokens ({stage.max_new_tokens}) must leave room for a prompt in "
-                    f"tokenize.max_length ({self.tokenize.max_length})"
+                    f"{name}.max_new_tokens ({stage.max_new_tokens}) must leave room for a prompt "
+                    f"in tokenize.max_length ({self.tokenize.max_length})"
                 )
         return self
 
@@ -104,8 +104,8 @@ class Recipe(Section):
         longest = max(self.tokenize.max_length, self.tokenize.block_size, self.evaluation.window)
         if sizes is not None and longest > sizes.max_positions:
             raise ValueError(
-                f"tokenize.max_length, tokenize.block_size or evaluation.window ({longest}) exceeds "
-                f"base_model.from_config.max_positions ({sizes.max_positions})"
+                f"tokenize.max_length, tokenize.block_size or evaluation.window ({longest}) "
+                f"exceeds base_model.from_config.max_positions ({sizes.max_positions})"
             )
         return self
 
@@ -143,5 +143,6 @@ class Recipe(Section):
                 self.evaluation.window,
             ),
             chat_template=self.template.chat_template,
+            system=self.template.system,
             learn_prompts=self.tokenize.learn_prompts,
         )

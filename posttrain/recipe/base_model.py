@@ -39,7 +39,7 @@ class FromConfig(Section):
         if self.hidden_size % self.num_heads or self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"base_model.from_config: num_heads ({self.num_heads}) must divide hidden_size "
-                f"({self.hidden_size}), and num_kv_heads ({self.num_kv_heads}) must divide num_heads"
+                f"({self.hidden_size}), and num_kv_heads ({self.num_kv_heads}) num_heads"
             )
         return self
 

@@ -22,11 +22,11 @@ class Source(Section):
     """One role's raw data: local files or a data set on the Hugging Face hub."""
 
     source: str
-    """Local path or glob, relative to the folder the run starts in; or a hub id with `format: hub`."""
+    """Local path or glob, relative to where the run starts; or a hub id with `format: hub`."""
 
     format: Format = "auto"
-    """How to read it. `auto` goes by the file's suffix and refuses one it does not know. `json` is a
-    list of objects; `txt` is one row a line, its column is `text`."""
+    """How to read it. `auto` goes by the file's suffix and refuses one it does not know. `json` is
+    a list of objects; `txt` is one row a line, its column is `text`."""
 
     revision: str = "main"
     """Branch, tag or commit of a hub data set; the commit it resolves to is recorded."""
@@ -40,7 +40,7 @@ class Source(Section):
     delimiter: str = Field(",", min_length=1, max_length=1)
     """Column separator of csv files."""
 
-    fields: dict[str, str] = {}
+    fields: dict[str, str] = Field(default_factory=dict)
     """Canonical column -> column of the source, for those that differ in name."""
 
     limit: PositiveInt | None = None
@@ -62,13 +62,16 @@ class IngestRecipe(Section):
     Canonical columns: id, messages, group, kind, split."""
 
     preferences: Source | None = None
-    """Pairs for the reward model. Canonical: id, prompt, chosen, rejected, group, kind, margin, split."""
+    """Pairs for the reward model.
+    Canonical columns: id, prompt, chosen, rejected, group, kind, margin, split."""
 
     prompts: Source | None = None
-    """Prompts to answer in PPO and self-critique. Canonical columns: id, prompt, group, kind, set."""
+    """Prompts to answer in PPO and self-critique.
+    Canonical columns: id, prompt, group, kind, set; the set `held_out` serves evaluation alone."""
 
     probes: Source | None = None
-    """Held-out questions for evaluation. Canonical columns: id, prompt, answer, group, kind, set."""
+    """Held-out questions for evaluation.
+    Canonical columns: id, prompt, answer, group, kind, set."""
 
     @model_validator(mode="after")
     def fields_name_canonical_columns(self) -> Self:
@@ -76,8 +79,8 @@ class IngestRecipe(Section):
             source: Source | None = getattr(self, role)
             if source and (unknown := sorted(set(source.fields) - set(columns))):
                 raise ValueError(
-                    f"ingest.{role}.fields maps canonical columns to the source's; {unknown} are not "
-                    f"canonical (known: {list(columns)})"
+                    f"ingest.{role}.fields maps canonical columns to the source's; {unknown} are "
+                    f"not canonical (known: {list(columns)})"
                 )
         return self
 

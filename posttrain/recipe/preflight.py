@@ -1,4 +1,4 @@
-"""What must hold across sections before a stage trains; derived from the recipe, not written in it."""
+"""What must hold across sections before a stage trains; derived, not written in the recipe."""
 
 from typing import Literal
 
@@ -18,6 +18,9 @@ class Preflight(Section):
 
     chat_template: str | None
     """Path of the recipe's template, if it has one."""
+
+    system: str | None
+    """The recipe's system message, which becomes part of the template."""
 
     learn_prompts: bool
     """Whether SFT needs no `{% generation %}` marks."""

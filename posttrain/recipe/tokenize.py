@@ -17,8 +17,8 @@ class TokenizeRecipe(Section):
     """Longest block of Base FT, in tokens."""
 
     packing: Literal["best_fit", "concatenate"] = "best_fit"
-    """`best_fit` splits only documents longer than a block; `concatenate` cuts wherever a block ends.
-    Either way no document attends to another."""
+    """`best_fit` splits only documents longer than a block; `concatenate` cuts wherever a block
+    ends. Either way no document attends to another."""
 
     learn_prompts: bool = False
     """Supervise prompt tokens in SFT too."""

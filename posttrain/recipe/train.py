@@ -13,7 +13,7 @@ class LoraRecipe(Section):
     rank: PositiveInt = 16
     """Inner dimension."""
 
-    alpha: PositiveFloat = 32.0
+    alpha: PositiveInt = 32
     """Numerator of the scale alpha/rank (alpha/sqrt(rank) with `rslora`)."""
 
     dropout: float = Field(0.0, ge=0, lt=1)

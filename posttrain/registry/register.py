@@ -42,7 +42,8 @@ def register(
     """Register a policy with its base, evaluation and card, and point `challenger` to it.
 
     Where the content is registered already, a new evaluation replaces the old one. `lineage` says
-    where it came from: `zenml_run`, `git_commit`, `data.<role>` (a SHA-256), what the caller knows.
+    where it came from: `zenml_run`, `git_commit`, what the caller knows; `data.<role>` (a
+    SHA-256) is added from the evaluation.
 
     Raises:
         ValueError: the policy was trained on another base, the evaluation is of another policy, or
@@ -50,7 +51,8 @@ def register(
     """
     _check_belongs_together(domain.verify(), policy.verify(), evaluation)
     client, name, content = MlflowClient(), recipe.model_name, content_hash(domain, policy)
-    entry = _Entry(client, domain, policy, evaluation, recipe, lineage)
+    data = {f"data.{role}": sha for role, sha in evaluation.data_hashes.items()}
+    entry = _Entry(client, domain, policy, evaluation, recipe, {**data, **lineage})
     ensure_model(client, name)
     known = by_content(client, name, content)
     if known is None:

@@ -77,4 +77,5 @@ def _is_whole(checkpoint: Path) -> bool:
     except ValueError:
         return False
     files = [path for path in checkpoint.rglob("*") if path.is_file() and path != seal]
-    return {path.relative_to(checkpoint).as_posix(): sha256(path) for path in files} == expected
+    found = {path.relative_to(checkpoint).as_posix(): sha256(path) for path in files}
+    return bool(found == expected)

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
 from posttrain.data.packing import best_fit

@@ -76,7 +76,7 @@ class GuardedTrainer(Trainer):
         """Let Trainer write to a staging folder, then publish it whole."""
         _check_parameters(self.model)
         super()._save_checkpoint(model, trial)
-        staged = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         publish(staged, self.checkpoints)
 
 
@@ -86,6 +86,10 @@ class CurvesCallback(TrainerCallback):
     def __init__(self, curves: Curves) -> None:
         self.curves = curves
         self.started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The last step is logged whatever the interval: a short stage has a curve too."""
+        control.should_log = control.should_log or state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         kept = ("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy")
@@ -135,8 +139,9 @@ def arguments(
     )
 
 
-def _check_parameters(model: torch.nn.Module) -> None:
+def _check_parameters(model: torch.nn.Module | None) -> None:
     """No weight that is trained is NaN or infinite."""
+    assert model is not None
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
             raise FloatingPointError(f"{name} holds NaN or infinite values; lower learning_rate")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -38,8 +39,8 @@ PIPELINES = [(fine_tuning, EDGES)]
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    with open("zenml_config.yaml", encoding="utf-8") as file:
-        return Recipe(**yaml.safe_load(file)["parameters"]["recipe"])
+    text = Path("zenml_config.yaml").read_text(encoding="utf-8")
+    return Recipe(**yaml.safe_load(text)["parameters"]["recipe"])
 
 
 def sources(invocation: Any) -> dict[str, Any]:

@@ -54,9 +54,7 @@ def domain(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> BaseMod
     )
     LlamaForCausalLM(config).save_pretrained(folder / "weights")
     reference = Reference(kind="own", source="weights")
-    return seal(
-        folder, "base_finetune", reference, folder / "weights", tokenizer, has_delta=False
-    )
+    return seal(folder, "base_finetune", reference, folder / "weights", tokenizer, has_delta=False)
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +62,7 @@ def assistant(domain: BaseModel, tmp_path_factory: Any) -> Policy:
     """An adapter that differs from the base, so that a mix-up with the bare base shows."""
     folder = tmp_path_factory.mktemp("assistant")
     torch.manual_seed(1)
-    model = new_adapter(load_base(domain), LoraRecipe(rank=4, alpha=8.0))
+    model = new_adapter(load_base(domain), LoraRecipe(rank=4, alpha=8))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)

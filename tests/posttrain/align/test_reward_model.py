@@ -1,17 +1,11 @@
 """The reward model stage on a tiny world: what it learns, writes, and reads back."""
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from posttrain.align import reward_model
-from posttrain.align.rows import Pair, read_pairs
-from posttrain.align.score import load_scorer
-from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
-from posttrain.models.load import load_base
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.recipe.reward_model import RewardModelRecipe
 
 RECIPE = RewardModelRecipe(

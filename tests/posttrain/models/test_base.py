@@ -5,11 +5,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from posttrain.artifacts import BaseModel, Records
+from posttrain.data.chat import encode_prompts
 from posttrain.models.base import resolve
 from posttrain.models.load import load_base
+from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_model import BaseModelRecipe, FromConfig
 from posttrain.recipe.preflight import Preflight
 
+SYSTEM = {"role": "system", "content": "mine"}
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -26,6 +29,7 @@ def preflight(**changes: object) -> Preflight:
         "target_modules": {"sft": "all-linear"},
         "longest_sequence": 64,
         "chat_template": None,
+        "system": None,
         "learn_prompts": False,
     }
     return Preflight.model_validate(values | changes)
@@ -88,6 +92,17 @@ def test_a_template_that_leaves_out_the_end_is_refused(records: Records, tmp_pat
     )
     with pytest.raises(ValueError, match="would never learn to stop"):
         resolve(records, new("llama"), preflight(chat_template=str(template)))
+
+
+def test_the_system_message_is_part_of_the_template(records: Records) -> None:
+    plain = resolve(records, new("llama"), preflight())
+    kind = resolve(records, new("llama"), preflight(system='be "kind"'))
+    assert kind.facts.template_hash != plain.facts.template_hash
+    tokenizer = load_tokenizer(kind)
+    asked = [{"role": "user", "content": "red ?"}]
+    texts = [tokenizer.decode(ids) for ids in encode_prompts(tokenizer, [asked, [SYSTEM, *asked]])]
+    assert texts[0].startswith('<|system|> be "kind"<|end|>')
+    assert texts[1].startswith("<|system|> mine<|end|>")
 
 
 def test_a_missing_template_is_named(records: Records) -> None:

@@ -23,7 +23,7 @@ from posttrain.registry.register import register
 from posttrain.reports import Evaluation, StageEvaluation
 
 CHECKS = Preflight(
-    target_modules={}, longest_sequence=64, chat_template=None, learn_prompts=False
+    target_modules={}, longest_sequence=64, chat_template=None, system=None, learn_prompts=False
 )
 
 
@@ -52,7 +52,11 @@ def test_a_run_starts_from_the_champion_of_another(
     mlflow.create_experiment("posttrain", artifact_location=(tmp_path / "artifacts").as_uri())
     stage = StageEvaluation(stage="sft", figures={}, samples=())
     evaluation = Evaluation(
-        stages=(stage,), reward_model=None, held_out_hash="", policy_hash=policy.content_hash()
+        stages=(stage,),
+        reward_model=None,
+        held_out_hash="",
+        data_hashes={},
+        policy_hash=policy.content_hash(),
     )
     register(base, policy, evaluation, RegistrationRecipe(model_name="guide"), {})
 

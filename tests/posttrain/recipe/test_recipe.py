@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from posttrain.recipe import Recipe
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    with open("zenml_config.yaml", encoding="utf-8") as file:
-        found: dict[str, Any] = yaml.safe_load(file)["parameters"]["recipe"]
+    text = Path("zenml_config.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)["parameters"]["recipe"]
     return found
 
 

@@ -32,9 +32,7 @@ def test_the_reason_names_figure_and_bound() -> None:
     outcome = judge_limit(SEEN, Limit(figure="fact_accuracy.A", at_least=0.95))
     assert outcome.value == 0.9
     assert outcome.rule == "fact_accuracy.A of the final stage at least 0.95"
-    assert outcome.reason == (
-        "fact_accuracy.A of the final stage is 0.9; required: at least 0.95"
-    )
+    assert outcome.reason == ("fact_accuracy.A of the final stage is 0.9; required: at least 0.95")
 
 
 def test_a_missing_figure_fails() -> None:

@@ -22,7 +22,7 @@ from posttrain.train import base_finetune, sft
 from posttrain.train.trainer import GuardedTrainer
 
 FAST = {"learning_rate": 1e-2, "num_epochs": 3, "batch_size": 2, "log_every_steps": 2}
-LORA = LoraRecipe(rank=4, alpha=8.0)
+LORA = LoraRecipe(rank=4, alpha=8)
 
 
 @pytest.fixture
@@ -80,6 +80,11 @@ def test_full_sft_writes_weights(tokens: Tokens, base: BaseModel) -> None:
     policy = sft.train(tokens, base, SftRecipe(method="full", **FAST))
     assert policy.facts.method == "full"
     load_policy(base, policy)
+
+
+def test_a_stage_shorter_than_the_interval_has_a_curve(tokens: Tokens, base: BaseModel) -> None:
+    recipe = BaseFinetuneRecipe(method="full", **{**FAST, "log_every_steps": 500})
+    assert len(read_history(base_finetune.train(tokens, base, recipe).path)) == 1
 
 
 def test_packed_rows_keep_every_supervised_token(tokens: Tokens) -> None:
