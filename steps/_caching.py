@@ -12,6 +12,7 @@ from zenml.config.cache_policy import CachePolicy
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.section import Section
+from posttrain.recipe.self_critique import SelfCritiqueRecipe
 
 ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
@@ -37,6 +38,11 @@ def on_data(recipe: IngestRecipe) -> CachePolicy:
 def on_base(recipe: BaseModelRecipe) -> CachePolicy:
     """A policy for `base_model` that re-runs it when a branch or an alias has moved."""
     return _on_source("posttrain.models.base", "base_", recipe)
+
+
+def on_constitution(recipe: SelfCritiqueRecipe) -> CachePolicy:
+    """A policy for `self_critique` that re-runs it when the principles change."""
+    return depends_on("posttrain.align.self_critique", recipe.constitution)
 
 
 def _on_source(module: str, prefix: str, recipe: Section) -> CachePolicy:

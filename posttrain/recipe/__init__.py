@@ -59,13 +59,13 @@ class Recipe(Section):
     """Supervised fine-tuning."""
 
     reward_model: RewardModelRecipe | None = None
-    """Score from preference pairs; `post_training` alone needs it."""
+    """Score from preference pairs; the pipeline `post_training` alone uses it."""
 
     ppo: PpoRecipe | None = None
-    """Reinforcement learning; `post_training` alone needs it."""
+    """Reinforcement learning; the pipeline `post_training` alone uses it."""
 
     self_critique: SelfCritiqueRecipe | None = None
-    """Critique and revision; `post_training` alone needs it."""
+    """Critique and revision; the pipeline `post_training` alone uses it."""
 
     evaluation: EvaluationRecipe
     """What is measured."""
@@ -146,3 +146,16 @@ class Recipe(Section):
             system=self.template.system,
             learn_prompts=self.tokenize.learn_prompts,
         )
+
+
+class PostTrainingRecipe(Recipe):
+    """A run with alignment: the three sections that `fine_tuning` can do without are required."""
+
+    reward_model: RewardModelRecipe
+    """Score from preference pairs."""
+
+    ppo: PpoRecipe
+    """Reinforcement learning from the score."""
+
+    self_critique: SelfCritiqueRecipe
+    """Critique and revision by a constitution."""

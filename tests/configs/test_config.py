@@ -13,10 +13,10 @@ from zenml.integrations.mlflow.flavors.mlflow_experiment_tracker_flavor import (
     MLFlowExperimentTrackerSettings,
 )
 
-from pipelines.fine_tuning import fine_tuning
-from posttrain.recipe import Recipe
+from pipelines.post_training import post_training
+from posttrain.recipe import PostTrainingRecipe
 
-PIPELINE = fine_tuning
+PIPELINE = post_training
 SETTINGS: dict[str, type[BaseModel]] = {
     "docker": DockerSettings,
     "resources": ResourceSettings,
@@ -44,7 +44,7 @@ def unknown_settings(settings: dict[str, Any]) -> set[str]:
 
 
 def problems(config: dict[str, Any]) -> set[str]:
-    PIPELINE.prepare(recipe=Recipe(**config["parameters"]["recipe"]))
+    PIPELINE.prepare(recipe=PostTrainingRecipe(**config["parameters"]["recipe"]))
     found = unknown(config, PipelineRunConfiguration)
     found |= set(config["steps"]) - set(PIPELINE.invocations)
     found |= unknown_settings(config.get("settings", {}))
@@ -77,4 +77,4 @@ def test_typos_are_caught(right: str, typo: str, found: set[str]) -> None:
 def test_a_misspelt_recipe_field_is_refused(typo: str) -> None:
     right = {"learning_rat": "learning_rate", "chat_templat": "chat_template"}.get(typo, "at_least")
     with pytest.raises(ValueError, match=typo):
-        Recipe(**load(DEFAULT.replace(f"{right}:", f"{typo}:"))["parameters"]["recipe"])
+        PostTrainingRecipe(**load(DEFAULT.replace(f"{right}:", f"{typo}:"))["parameters"]["recipe"])

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from pipelines.fine_tuning import fine_tuning
-from posttrain.recipe import Recipe
+from pipelines.post_training import post_training
+from posttrain.recipe import PostTrainingRecipe
 
 EDGES = {
     "ingest": {},
@@ -34,13 +35,42 @@ EDGES = {
     "promote": {"version": "register.version", "evaluation": "evaluate.evaluation"},
 }
 
-PIPELINES = [(fine_tuning, EDGES)]
+POST_TRAINING = {
+    **EDGES,
+    "reward_model": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+    },
+    "ppo": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+        "reward": "reward_model.reward",
+    },
+    "self_critique": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+        "policy": "ppo.policy",
+    },
+    "evaluate": {
+        **EDGES["evaluate"],
+        "reward": "reward_model.reward",
+        "policy": "ppo.policy",
+        "aligned": "self_critique.aligned",
+        "revisions": "self_critique.revisions",
+    },
+    "register": {**EDGES["register"], "aligned": "self_critique.aligned"},
+}
+
+PIPELINES = [(fine_tuning, EDGES), (post_training, POST_TRAINING)]
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Recipe:
+def recipe() -> PostTrainingRecipe:
     text = Path("zenml_config.yaml").read_text(encoding="utf-8")
-    return Recipe(**yaml.safe_load(text)["parameters"]["recipe"])
+    return PostTrainingRecipe(**yaml.safe_load(text)["parameters"]["recipe"])
 
 
 def sources(invocation: Any) -> dict[str, Any]:
@@ -53,7 +83,7 @@ def sources(invocation: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
 def test_every_edge_by_input_name(
-    pipeline: Any, edges: dict[str, dict[str, str]], recipe: Recipe
+    pipeline: Any, edges: dict[str, dict[str, str]], recipe: PostTrainingRecipe
 ) -> None:
     pipeline.prepare(recipe=recipe)
     found = {
@@ -65,7 +95,7 @@ def test_every_edge_by_input_name(
 
 @pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
 def test_every_edge_joins_equal_types(
-    pipeline: Any, edges: dict[str, dict[str, str]], recipe: Recipe
+    pipeline: Any, edges: dict[str, dict[str, str]], recipe: PostTrainingRecipe
 ) -> None:
     pipeline.prepare(recipe=recipe)
     steps = pipeline.invocations
@@ -79,7 +109,7 @@ def test_every_edge_joins_equal_types(
             assert accepted == [made], f"{name}.{key}"
 
 
-@pytest.mark.parametrize("module", ["pipelines.fine_tuning"])
+@pytest.mark.parametrize("module", ["pipelines.fine_tuning", "pipelines.post_training"])
 def test_dag_compiles_without_heavy_libraries(module: str) -> None:
     heavy = ["torch", "transformers", "trl", "peft", "datasets", "great_expectations", "mlflow"]
     code = f"import sys; sys.modules.update(dict.fromkeys({heavy})); import {module}"

@@ -255,3 +255,7 @@ def test_sources_are_cheap_to_import() -> None:
     heavy = "{'pyarrow', 'datasets', 'pandas', 'torch', 'great_expectations'}"
     code = f"import sys, posttrain.data.sources; assert not {heavy} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_a_local_path_may_not_stand_in_for_a_hub_data_set(tmp_path: Path) -> None:
+    assert "is also a path here" in refused(tmp_path, format="hub")

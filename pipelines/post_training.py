@@ -1,0 +1,55 @@
+"""The whole DAG: raw records in, a promoted adapter out."""
+
+from zenml import pipeline
+
+from posttrain.recipe import PostTrainingRecipe
+from steps._caching import on_base, on_constitution, on_data
+from steps.base_finetune import base_finetune
+from steps.base_model import base_model
+from steps.evaluate import evaluate
+from steps.ingest import ingest
+from steps.ppo import ppo
+from steps.promote import promote
+from steps.register import register
+from steps.reward_model import reward_model
+from steps.self_critique import self_critique
+from steps.sft import sft
+from steps.template import template
+from steps.tokenize import tokenize
+from steps.validate import validate
+
+
+@pipeline
+def post_training(recipe: PostTrainingRecipe) -> None:
+    """Ingest, fine-tune, align, measure, promote."""
+    raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)
+    records, quarantine, _ = validate(raw, recipe.validation)
+    base = base_model.with_options(cache_policy=on_base(recipe.base_model))(
+        records, recipe.base_model, recipe.preflight
+    )
+    chats = template(records, base, recipe.template)
+    tokens = tokenize(chats, base, recipe.tokenize)
+
+    domain = base_finetune(tokens, base, recipe.base_finetune)
+    assistant = sft(tokens, domain, recipe.sft)
+    reward = reward_model(tokens, domain, assistant, recipe.reward_model)
+    policy = ppo(tokens, domain, assistant, reward, recipe.ppo)
+    aligned, revisions, _ = self_critique.with_options(
+        cache_policy=on_constitution(recipe.self_critique)
+    )(tokens, domain, assistant, policy, recipe.self_critique)
+
+    evaluation, _ = evaluate(
+        tokens,
+        base,
+        domain,
+        assistant,
+        quarantine,
+        recipe.evaluation,
+        recipe.promotion,
+        reward,
+        policy,
+        aligned,
+        revisions,
+    )
+    version = register(domain, aligned, evaluation, recipe.registration)
+    promote(version, evaluation, recipe.promotion)

@@ -1,0 +1,29 @@
+"""Constitutional self-critique: the model mends its own answers."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from posttrain.artifacts import BaseModel, Policy, Revisions, Tokens
+from posttrain.recipe.self_critique import SelfCritiqueRecipe
+from steps._caching import depends_on
+
+
+@step(cache_policy=depends_on("posttrain.align.self_critique"))
+def self_critique(
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    policy: Policy,
+    recipe: SelfCritiqueRecipe,
+) -> tuple[
+    Annotated[Policy, "aligned"],
+    Annotated[Revisions, "revisions"],
+    Annotated[HTMLString, "revisions_report"],
+]:
+    """Criticise and revise by the constitution, then learn the revisions."""
+    from posttrain.align.self_critique import render, train
+
+    aligned, revisions = train(tokens, domain, assistant, policy, recipe)
+    return aligned, revisions, HTMLString(render(revisions))
