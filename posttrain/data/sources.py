@@ -57,7 +57,7 @@ def commit(source: Source) -> str:
     """
     if Path(source.source).exists():
         raise ValueError(
-            f"{source.source}: is also a path here, which `datasets` would read in place of the hub's; "
+            f"{source.source}: is also a path here, which `datasets` would read in its place; "
             "run from another folder, or leave `format: hub` out to read the path"
         )
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
