@@ -16,6 +16,8 @@ from posttrain.recipe.section import Section
 
 MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
+DATA_DOCS = "data_docs"
+TIMED = (HISTORY, DATA_DOCS)  # carry times, and no part of what the folder holds
 
 Role = Literal["corpus", "instructions", "preferences", "prompts", "probes"]
 Facts = TypeVar("Facts", bound=Section)
@@ -213,10 +215,10 @@ class Folder(Generic[Facts]):
     def content_hash(self) -> str:
         """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
 
-        Curves are left out: they carry timings.
+        Curves and Data Docs are left out: they carry times.
         """
         manifest = self.manifest
-        files = {name: sha for name, sha in manifest.files.items() if Path(name).name != HISTORY}
+        files = {name: sha for name, sha in manifest.files.items() if name.split("/")[0] not in TIMED}
         return sha256_of([manifest.kind, manifest.stage, manifest.facts, files])
 
 

@@ -1,8 +1,8 @@
 """PPO: the policy learns from the reward model's scores."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from posttrain.recipe.section import Section
 
@@ -16,11 +16,17 @@ class PpoRecipe(Section):
     batch_size: PositiveInt
     """Prompts a rollout."""
 
+    generation_batch_size: PositiveInt = 64
+    """Prompts answered side by side; bounded by memory."""
+
+    forward_batch_size: PositiveInt = 16
+    """Sequences a forward pass, of like lengths; gradients of a minibatch accumulate over them."""
+
     num_epochs: PositiveInt = 2
     """Passes over each rollout."""
 
     num_minibatches: PositiveInt = 2
-    """Optimizer steps a pass."""
+    """Optimizer steps a pass, of policy and of value function."""
 
     learning_rate: PositiveFloat
     """Peak learning rate of policy and value function."""
@@ -73,6 +79,12 @@ class PpoRecipe(Section):
     value_init: Literal["reward_model", "sft"] = "reward_model"
     """What the value function starts from: the reward model's adapter and head, or SFT's with a zero head."""
 
+    beta2: float = Field(0.95, gt=0, lt=1)
+    """Adam's second-moment decay."""
+
+    adam_epsilon: PositiveFloat = 1e-5
+    """Adam's epsilon (Huang et al. 2022, detail 3)."""
+
     max_grad_norm: PositiveFloat = 1.0
     """Gradient norm above which gradients are scaled down."""
 
@@ -82,8 +94,27 @@ class PpoRecipe(Section):
     prompt_set: str = "rollout"
     """`set` of the prompts to answer."""
 
+    held_out_set: str = "held_out"
+    """`set` of the prompts on which the gain is measured; never rolled out."""
+
     num_held_out: PositiveInt = 150
-    """Held-out prompts on which SFT's scores are normalised and the gain is measured."""
+    """Prompts of either set that SFT answers before training: its scores on rollout prompts normalise
+    the reward, those on held-out prompts are what the gain is measured against."""
 
     seed: int = 0
     """Seed of sampling and order; the run's seed where absent."""
+
+    @model_validator(mode="after")
+    def every_minibatch_has_a_prompt(self) -> Self:
+        if self.num_minibatches > self.batch_size:
+            raise ValueError(
+                f"ppo.num_minibatches ({self.num_minibatches}) exceeds ppo.batch_size "
+                f"({self.batch_size}): a minibatch would be empty"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def the_gain_is_measured_on_prompts_never_rolled_out(self) -> Self:
+        if self.held_out_set == self.prompt_set:
+            raise ValueError(f"ppo.held_out_set and ppo.prompt_set are both {self.prompt_set!r}")
+        return self

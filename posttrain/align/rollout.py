@@ -1,0 +1,222 @@
+"""A rollout: answers sampled from the policy, and all that PPO must know of them before it updates.
+
+One base carries four adapters: policy, reference (a frozen copy of SFT), reward and value.
+
+Shapes: B answers, T response positions, N real response tokens (flat, row by row), D width.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from posttrain.align.forward import (
+    Batch,
+    causal,
+    check_head,
+    collate,
+    hidden_states,
+    like_lengths,
+    log_probs,
+    using,
+)
+from posttrain.align.score import ScoreHead, Scorer, load_scorer, new_head
+from posttrain.artifacts import BaseModel, Policy, RewardModel
+from posttrain.models.generate import Sampling, generate
+from posttrain.models.load import adapter_weights, attach, attach_folder, load_base
+from posttrain.recipe.ppo import PpoRecipe
+
+POLICY, REFERENCE, REWARD, VALUE = "policy", "reference", "reward", "value"
+
+
+@dataclass(frozen=True)
+class Actors:
+    """The four roles on one base."""
+
+    model: PeftModel
+    scorer: Scorer
+    value_head: ScoreHead
+    sampling: Sampling
+    forward_batch_size: int
+
+    @property
+    def device(self) -> torch.device:
+        return causal(self.model).device
+
+    @property
+    def policy_weights(self) -> list[nn.Parameter]:
+        return list(adapter_weights(self.model, POLICY).values())
+
+    @property
+    def value_weights(self) -> list[nn.Parameter]:
+        return [*adapter_weights(self.model, VALUE).values(), *self.value_head.parameters()]
+
+
+def load_actors(
+    domain: BaseModel,
+    assistant: Policy,
+    reward: RewardModel,
+    sampling: Sampling,
+    recipe: PpoRecipe,
+) -> Actors:
+    """Put policy, reference, reward model and value function on one copy of the base.
+
+    Raises:
+        ValueError: the SFT policy has full weights, or an artifact stands on another base.
+    """
+    facts = assistant.facts
+    if facts.method == "full":
+        raise ValueError(
+            f"{assistant.path}: full weights. Policy, reference, reward model and value function would "
+            "be four copies of the model; PPO runs with adapters on one: set sft.method to lora"
+        )
+    model = attach(load_base(domain), assistant, domain, POLICY, trainable=True)
+    check_head(model)
+    model = attach(model, assistant, domain, REFERENCE, trainable=False)
+    scorer = load_scorer(model, reward, domain, sampling.pad_id, REWARD)
+    head = new_head(model)
+    if recipe.value_init == "reward_model":
+        attach_folder(model, reward.path / "adapter", VALUE, trainable=True)
+        head.load_state_dict(scorer.head.state_dict())
+    else:
+        attach(model, assistant, domain, VALUE, trainable=True)
+    model.eval()  # dropout is off in rollouts and updates alike
+    return Actors(model, scorer, head, sampling, recipe.forward_batch_size)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers and their figures, none with a gradient; padding on the right of each row."""
+
+    prompts: list[list[int]]
+    responses: list[list[int]]
+    mask_BT: Tensor
+    """True on real tokens, the end token included."""
+
+    ended_B: Tensor
+    score_B: Tensor
+    """Centred, as the reward model gives it, whether the answer ended or not."""
+
+    log_prob_BT: Tensor
+    """Of the policy that sampled; in the layout of the updates, so that their first ratio is 1."""
+
+    reference_BT: Tensor
+    value_BT: Tensor
+    entropy_BT: Tensor
+
+    @property
+    def kl_B(self) -> Tensor:
+        """KL to the reference, an answer, in nats: k1 summed over tokens."""
+        return (self.log_prob_BT - self.reference_BT).masked_fill(~self.mask_BT, 0.0).sum(-1)
+
+    @property
+    def length_B(self) -> Tensor:
+        """Response tokens."""
+        return self.mask_BT.sum(-1)
+
+
+@torch.no_grad()
+def roll_out(actors: Actors, prompts: Sequence[list[int]], seed: int, adapter: str) -> Rollout:
+    """Answer prompts with one adapter, score the answers, and read every role's figures of them."""
+    # 1. answers, each cut after its first end token
+    sampling = actors.sampling.model_copy(update={"seed": seed})
+    with using(actors.model, adapter):
+        responses = generate(cast(Any, actors.model), prompts, sampling)
+    # 2. one score an answer, in the rendering that the reward model was trained on
+    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    score_B = actors.scorer.scores(rows, actors.sampling.batch_size).to(actors.device)
+    # 3. log-probabilities of the sampled tokens and the values of the states before them
+    ended_B = torch.tensor([row[-1] in sampling.end_ids for row in responses], device=score_B.device)
+    with using(actors.model, adapter):
+        log_prob_BT, entropy_BT = per_token(actors, prompts, responses, policy_reader(actors))
+    with using(actors.model, REFERENCE):
+        reference_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
+    with using(actors.model, VALUE):
+        (value_BT,) = per_token(actors, prompts, responses, value_reader(actors))
+    return Rollout(
+        prompts=list(prompts),
+        responses=responses,
+        mask_BT=response_mask(responses, actors.device),
+        ended_B=ended_B,
+        score_B=score_B,
+        log_prob_BT=log_prob_BT,
+        reference_BT=reference_BT,
+        value_BT=value_BT,
+        entropy_BT=entropy_BT,
+    )
+
+
+Reader = Callable[[Batch], tuple[Tensor, ...]]
+"""From a batch to figures (N) of its response tokens, under the active adapter."""
+
+
+def policy_reader(actors: Actors) -> Reader:
+    """Log-probability and entropy at the sampling temperature."""
+
+    def read(batch: Batch) -> tuple[Tensor, ...]:
+        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        return log_probs(actors.model, hidden_ND, batch.token_N, actors.sampling.temperature)
+
+    return read
+
+
+def value_reader(actors: Actors) -> Reader:
+    """Value of the state before each token."""
+
+    def read(batch: Batch) -> tuple[Tensor, ...]:
+        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        return (actors.value_head(hidden_ND),)
+
+    return read
+
+
+def per_token(
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    read: Reader,
+) -> tuple[Tensor, ...]:
+    """Figures (B, T) of every response token, read in batches of like lengths; 0 on padding."""
+    mask_BT = response_mask(responses, actors.device)
+    figures: list[Tensor] = []
+    for indices in batches_of(actors, prompts, responses):
+        batch = batch_of(actors, prompts, responses, indices)
+        for position, found_N in enumerate(read(batch)):
+            if position == len(figures):
+                figures.append(torch.zeros(mask_BT.shape, device=actors.device))
+            rows_BT = torch.zeros_like(mask_BT[indices], dtype=found_N.dtype)
+            rows_BT[mask_BT[indices]] = found_N
+            figures[position][indices] = rows_BT
+    return tuple(figures)
+
+
+def batches_of(
+    actors: Actors, prompts: Sequence[list[int]], responses: Sequence[list[int]]
+) -> list[list[int]]:
+    """Indices of answers that go through the model together."""
+    lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
+    return like_lengths(lengths, actors.forward_batch_size)
+
+
+def batch_of(
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    indices: Sequence[int],
+) -> Batch:
+    """The answers at `indices` as one rectangle."""
+    return collate(
+        [prompts[index] for index in indices],
+        [responses[index] for index in indices],
+        actors.sampling.pad_id,
+        actors.device,
+    )
+
+
+def response_mask(responses: Sequence[list[int]], device: torch.device) -> Tensor:
+    """True (B, T) on each response's real tokens."""
+    length_B1 = torch.tensor([[len(response)] for response in responses], device=device)
+    return torch.arange(int(length_B1.max()), device=device) < length_B1
