@@ -34,9 +34,6 @@ class Runtime(Section):
     cache: Path = Path(".posttrain/cache")
     """Merged bases and the like; may be deleted at any time."""
 
-    num_processes: PositiveInt = 1
-    """Processes a training stage starts."""
-
     @classmethod
     def from_environment(cls) -> Self:
         """Read `POSTTRAIN_<FIELD>` for each field.

@@ -156,7 +156,9 @@ def fill_adapter(model: PeftModel, name: str, folder: Path) -> None:
     }
     own = adapter_weights(model, name)
     if wrong := own.keys() ^ found.keys():
-        raise ValueError(f"{folder}: its weights differ from adapter {name!r} in {sorted(wrong)[:4]}")
+        raise ValueError(
+            f"{folder}: its weights differ from adapter {name!r} in {sorted(wrong)[:4]}"
+        )
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.copy_(found[key])

@@ -9,42 +9,38 @@ Left out so far: several processes, resuming, `method: full` (four copies of the
 Shapes: B answers of a rollout, T response positions, N real response tokens of a forward pass.
 """
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from posttrain.align.losses import (
-    adapted_kl_coef,
-    clipped_share,
-    explained_variance,
-    gae,
-    kl_from_samples,
-    masked_mean,
-    penalised_rewards,
-    policy_loss,
-    value_loss,
-    whiten,
+from posttrain.align.losses import adapted_kl_coef, gae, penalised_rewards, whiten
+from posttrain.align.ppo_figures import (
+    averages,
+    check_health,
+    held_out_figures,
+    reached,
+    rollout_figures,
 )
-from posttrain.align.reward_report import correlation
+from posttrain.align.ppo_update import (
+    Learned,
+    adam,
+    draw,
+    minibatches,
+    seed_of,
+    set_learning_rate,
+    update_policy,
+    update_value,
+)
 from posttrain.align.rollout import (
     POLICY,
     REFERENCE,
-    VALUE,
     Actors,
     Rollout,
-    batch_of,
-    batches_of,
     load_actors,
-    policy_reader,
     roll_out,
-    value_reader,
+    sample,
 )
-from posttrain.align.forward import using
 from posttrain.align.rows import pad_id, read_prompts
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, Tokens
 from posttrain.data.chat import end_tokens
@@ -55,6 +51,13 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
 from posttrain.tracking import Curves, log_parameters
+
+
+class Scale(Section):
+    """Scores of SFT's own answers to rollout prompts: the unit of the reward."""
+
+    mean: float
+    std: float
 
 
 def train(
@@ -108,57 +111,56 @@ def optimise(
         Figures of the whole stage: iterations, seconds, first and last entropy, last KL.
     """
     started = time.perf_counter()
-    scale = sft_scale(actors, prompts, recipe)
-    centre_value(actors, scale, recipe)
+    scale = sft_scale(actors, prompts[: recipe.num_held_out], recipe)
+    normalise_value(actors, scale)
     policy_optimizer = adam(actors.policy_weights, recipe)
     value_optimizer = adam(actors.value_weights, recipe)
     kl_coef = recipe.kl_coef
     history: list[dict[str, float]] = []
-    for iteration in range(recipe.num_iterations):
+    for iteration in range(1, recipe.num_iterations + 1):
         begun = time.perf_counter()
         set_learning_rate([policy_optimizer, value_optimizer], iteration, recipe)
 
-        # 1. rollout: answers, scores, log-probabilities, values
+        # 1. rollout: answers, scores, log-probabilities of policy and reference, values
         batch = draw(prompts, iteration, recipe)
-        rollout = roll_out(actors, batch, recipe.seed + 1 + iteration, POLICY)
+        rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
+        mask_BT = rollout.mask_BT
 
-        # 2. scores: normalised by SFT's, a fixed one where no end token came
-        score_B = normalised_scores(rollout, scale, recipe)
+        # 2. scores: in units of SFT's; a fixed one where no end token came
+        score_B = reward_scores(rollout, scale, recipe)
 
         # 3. rewards: -beta x KL a token, the score on the last
         rewards_BT = penalised_rewards(
-            score_B, rollout.log_prob_BT, rollout.reference_BT, rollout.mask_BT, kl_coef
+            score_B, rollout.log_prob_BT, rollout.reference_BT, mask_BT, kl_coef
         )
 
-        # 4. advantages: GAE; returns before whitening
-        advantages_BT = gae(
-            rewards_BT, rollout.value_BT, rollout.mask_BT, recipe.gamma, recipe.gae_lambda
-        )
+        # 4. advantages by GAE, whitened; the value function's targets before whitening
+        advantages_BT = gae(rewards_BT, rollout.value_BT, mask_BT, recipe.gamma, recipe.gae_lambda)
         returns_BT = advantages_BT + rollout.value_BT
-        learned = Learned(rollout, whiten(advantages_BT, rollout.mask_BT), returns_BT)
+        learned = Learned(iteration, rollout, whiten(advantages_BT, mask_BT), returns_BT)
 
-        # 5. updates: epochs over minibatches, until the policy has moved too far
-        updates = []
+        # 5. updates: epochs over minibatches, until the policy has moved too far from the rollout
+        updates: list[dict[str, float]] = []
         for minibatch in minibatches(len(batch), iteration, recipe):
-            moved = update_policy(actors, learned, minibatch, policy_optimizer, recipe)
-            if moved.kl > recipe.max_minibatch_kl:
+            policy_step = update_policy(actors, learned, minibatch, policy_optimizer, recipe)
+            if policy_step is None:
                 break
-            value = update_value(actors, learned, minibatch, value_optimizer, recipe)
-            updates.append({**moved.model_dump(), **value})
+            value_step = update_value(actors, learned, minibatch, value_optimizer, recipe)
+            updates.append({**policy_step, **value_step})
 
-        # 6. figures, health, and the next KL coefficient
+        # 6. figures and health
         figures = {
             **rollout_figures(rollout, score_B, rewards_BT, returns_BT),
             **averages(updates),
-            "num_updates": float(len(updates)),
             "kl_coef": kl_coef,
-            "learning_rate": policy_optimizer.param_groups[0]["lr"],
+            "learning_rate": float(policy_optimizer.param_groups[0]["lr"]),
+            "tokens_per_second": float(mask_BT.sum()) / (time.perf_counter() - begun),
         }
-        seconds = time.perf_counter() - begun
-        figures["tokens_per_second"] = float(rollout.mask_BT.sum()) / seconds
         curves.log(iteration, figures)
-        check_health(iteration, figures, recipe)
         history.append(figures)
+        check_health(iteration, figures, recipe)
+
+        # 7. the next KL coefficient
         if recipe.target_kl is not None:
             kl_coef = adapted_kl_coef(
                 kl_coef, figures["kl"], recipe.target_kl, len(batch), recipe.kl_horizon
@@ -173,3 +175,35 @@ def optimise(
         "last_rollout_kl": history[-1]["kl"],
         "last_kl_coef": kl_coef,
     }
+
+
+def sft_scale(actors: Actors, prompts: Sequence[list[int]], recipe: PpoRecipe) -> Scale:
+    """Mean and standard deviation of the scores of SFT's own answers, sampled as in rollouts.
+
+    Raises:
+        ValueError: all scores are equal.
+    """
+    _, score_B = sample(actors, prompts, seed_of(recipe, 0), REFERENCE)
+    scale = Scale(mean=float(score_B.mean()), std=float(score_B.std(correction=0)))
+    if not scale.std > 1e-6:
+        raise ValueError(
+            f"ppo: the reward model gives {len(prompts)} answers of the SFT model one score "
+            f"({scale.mean:.4f}, standard deviation {scale.std:.1e}): there is nothing to learn"
+        )
+    return scale
+
+
+@torch.no_grad()
+def normalise_value(actors: Actors, scale: Scale) -> None:
+    """Express the value function in the reward's unit; a zero head stays zero."""
+    linear = actors.value_head.linear
+    if bool(linear.weight.any()):
+        linear.bias.sub_(actors.scorer.mean + scale.mean).div_(scale.std)
+        linear.weight.div_(scale.std)
+
+
+def reward_scores(rollout: Rollout, scale: Scale, recipe: PpoRecipe) -> torch.Tensor:
+    """Scores (B) as the policy is paid for them."""
+    normalised_B = (rollout.score_B - scale.mean) / scale.std
+    paid_B = torch.where(rollout.ended_B, normalised_B, recipe.missing_end_score)
+    return paid_B.clamp(-recipe.reward_clip, recipe.reward_clip)

@@ -121,15 +121,7 @@ class Rollout:
 @torch.no_grad()
 def roll_out(actors: Actors, prompts: Sequence[list[int]], seed: int, adapter: str) -> Rollout:
     """Answer prompts with one adapter, score the answers, and read every role's figures of them."""
-    # 1. answers, each cut after its first end token
-    sampling = actors.sampling.model_copy(update={"seed": seed})
-    with using(actors.model, adapter):
-        responses = generate(cast(Any, actors.model), prompts, sampling)
-    # 2. one score an answer, in the rendering that the reward model was trained on
-    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
-    score_B = actors.scorer.scores(rows, actors.sampling.batch_size).to(actors.device)
-    # 3. log-probabilities of the sampled tokens and the values of the states before them
-    ended_B = torch.tensor([row[-1] in sampling.end_ids for row in responses], device=score_B.device)
+    responses, score_B = sample(actors, prompts, seed, adapter)
     with using(actors.model, adapter):
         log_prob_BT, entropy_BT = per_token(actors, prompts, responses, policy_reader(actors))
     with using(actors.model, REFERENCE):
@@ -140,13 +132,30 @@ def roll_out(actors: Actors, prompts: Sequence[list[int]], seed: int, adapter: s
         prompts=list(prompts),
         responses=responses,
         mask_BT=response_mask(responses, actors.device),
-        ended_B=ended_B,
+        ended_B=torch.tensor(
+            [response[-1] in actors.sampling.end_ids for response in responses],
+            device=actors.device,
+        ),
         score_B=score_B,
         log_prob_BT=log_prob_BT,
         reference_BT=reference_BT,
         value_BT=value_BT,
         entropy_BT=entropy_BT,
     )
+
+
+def sample(
+    actors: Actors, prompts: Sequence[list[int]], seed: int, adapter: str
+) -> tuple[list[list[int]], Tensor]:
+    """Answers, each cut after its first end token, and their centred scores (B).
+
+    The reward model reads prompt and answer as they are: the rendering that it was trained on.
+    """
+    with using(actors.model, adapter):
+        sampling = actors.sampling.model_copy(update={"seed": seed})
+        responses = generate(cast(Any, actors.model), prompts, sampling)
+    rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
+    return responses, actors.scorer.scores(rows, actors.sampling.batch_size).to(actors.device)
 
 
 Reader = Callable[[Batch], tuple[Tensor, ...]]
@@ -182,7 +191,8 @@ def per_token(
     """Figures (B, T) of every response token, read in batches of like lengths; 0 on padding."""
     mask_BT = response_mask(responses, actors.device)
     figures: list[Tensor] = []
-    for indices in batches_of(actors, prompts, responses):
+    lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
+    for indices in like_lengths(lengths, actors.forward_batch_size):
         batch = batch_of(actors, prompts, responses, indices)
         for position, found_N in enumerate(read(batch)):
             if position == len(figures):
@@ -191,14 +201,6 @@ def per_token(
             rows_BT[mask_BT[indices]] = found_N
             figures[position][indices] = rows_BT
     return tuple(figures)
-
-
-def batches_of(
-    actors: Actors, prompts: Sequence[list[int]], responses: Sequence[list[int]]
-) -> list[list[int]]:
-    """Indices of answers that go through the model together."""
-    lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
-    return like_lengths(lengths, actors.forward_batch_size)
 
 
 def batch_of(

@@ -59,7 +59,9 @@ def load_head(head: ScoreHead, folder: Path) -> None:
     """
     file = folder / SCORE_FILE
     if not file.is_file():
-        raise ValueError(f"{folder}: no {SCORE_FILE}; a reward model without its head scores nothing")
+        raise ValueError(
+            f"{folder}: no {SCORE_FILE}; a reward model without its head scores nothing"
+        )
     found = load_file(file, device=str(head.linear.weight.device))
     wanted = {key: tuple(tensor.shape) for key, tensor in head.state_dict().items()}
     if wanted != (shapes := {key: tuple(tensor.shape) for key, tensor in found.items()}):

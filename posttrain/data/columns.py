@@ -13,7 +13,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("learn", 
 """One turn; `learn` is false for an assistant's turn that is context alone."""
 
 
-def batches(file: Path, num_rows: int = 1_000) -> Iterator[list[Row]]:
+def batches(file: Path, num_rows: int = 10_000) -> Iterator[list[Row]]:
     """Rows of a Parquet file, some at a time."""
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(batch_size=num_rows):

@@ -1,0 +1,99 @@
+"""What PPO reports: figures an iteration, checks of health, and the verdict on held-out prompts.
+
+Shapes: B answers, T response positions.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from posttrain.align.losses import explained_variance, masked_mean
+from posttrain.align.reward_report import correlation
+from posttrain.align.rollout import Rollout
+from posttrain.recipe.ppo import PpoRecipe
+
+
+def rollout_figures(
+    rollout: Rollout, score_B: Tensor, rewards_BT: Tensor, returns_BT: Tensor
+) -> dict[str, float]:
+    """Figures of one rollout, before any update on it.
+
+    `score` and `reward` in SFT's standard deviations, `reward` after the KL penalty; `kl` an answer
+    and `entropy` a token, in nats.
+    """
+    mask_BT = rollout.mask_BT
+    return {
+        "score": float(score_B.mean()),
+        "reward": float(rewards_BT.sum(-1).mean()),
+        "kl": float(rollout.kl_B.mean()),
+        "entropy": float(masked_mean(rollout.entropy_BT, mask_BT)),
+        "explained_variance": float(
+            explained_variance(rollout.value_BT[mask_BT], returns_BT[mask_BT])
+        ),
+        "response_length": float(rollout.length_B.float().mean()),
+        "ended_share": float(rollout.ended_B.float().mean()),
+        "score_length_correlation": correlation(rollout.score_B, rollout.length_B),
+    }
+
+
+def averages(updates: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over the iteration's optimizer steps, and their number."""
+    means = {
+        name: sum(update[name] for update in updates) / len(updates)
+        for name in (updates[0] if updates else {})
+    }
+    return {**means, "num_updates": float(len(updates))}
+
+
+def check_health(iteration: int, figures: dict[str, float], recipe: PpoRecipe) -> None:
+    """Stop a run that has gone wrong.
+
+    Raises:
+        FloatingPointError: a figure is NaN or infinite.
+        RuntimeError: KL exploded.
+    """
+    for name in ("score", "reward", "kl", "entropy", "policy_loss", "value_loss"):
+        if not math.isfinite(figures.get(name, 0.0)):
+            raise FloatingPointError(
+                f"ppo iteration {iteration}: {name} is {figures[name]}; lower learning_rate"
+            )
+    if figures["kl"] > recipe.max_kl:
+        raise RuntimeError(
+            f"ppo iteration {iteration}: KL to the SFT policy is {figures['kl']:.2f} nats an answer, "
+            f"over max_kl ({recipe.max_kl}); lower learning_rate, raise kl_coef or set target_kl"
+        )
+
+
+def reached(history: Sequence[dict[str, float]], recipe: PpoRecipe) -> bool:
+    """Whether the last two iterations' mean score is at the gain that the recipe stops at."""
+    if recipe.stop_at_gain is None or len(history) < 2:
+        return False
+    return (history[-2]["score"] + history[-1]["score"]) / 2 >= recipe.stop_at_gain
+
+
+def held_out_figures(before: Rollout, after: Rollout) -> dict[str, float]:
+    """The verdict: answers to the same prompts, before training (the SFT policy) and after.
+
+    `gain` is in standard deviations of SFT's scores; `gain_by_length` is the part of it that SFT's
+    own slope of score on length would give for the change in length.
+    """
+    score_B, length_B = before.score_B, before.length_B.float()
+    std = float(score_B.std(correction=0))
+    longer = float(after.length_B.float().mean() - length_B.mean())
+    slope = correlation(score_B, length_B) * std / max(float(length_B.std(correction=0)), 1e-6)
+    return {
+        "held_out_sft_score": float(score_B.mean()),
+        "held_out_sft_score_std": std,
+        "held_out_score": float(after.score_B.mean()),
+        "gain": float(after.score_B.mean() - score_B.mean()) / max(std, 1e-6),
+        "gain_by_length": slope * longer / max(std, 1e-6),
+        "held_out_kl": float(after.kl_B.mean()),
+        "sft_length": float(length_B.mean()),
+        "length": float(after.length_B.float().mean()),
+        "sft_ended_share": float(before.ended_B.float().mean()),
+        "ended_share": float(after.ended_B.float().mean()),
+        "sft_entropy": float(masked_mean(before.entropy_BT, before.mask_BT)),
+        "entropy": float(masked_mean(after.entropy_BT, after.mask_BT)),
+        "score_length_correlation": correlation(after.score_B, after.length_B),
+    }

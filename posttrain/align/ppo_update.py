@@ -1,0 +1,191 @@
+"""PPO's optimizer steps on one rollout, and the order of prompts and minibatches.
+
+Order and draws are fixed by (seed, iteration) alone: nothing has to be carried from one iteration to
+the next.
+
+Shapes: B answers, T response positions, N real response tokens of a forward pass.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posttrain.align.forward import like_lengths, using
+from posttrain.align.losses import clipped_share, kl_from_samples, policy_loss, value_loss
+from posttrain.align.rollout import (
+    POLICY,
+    VALUE,
+    Actors,
+    Rollout,
+    batch_of,
+    policy_reader,
+    value_reader,
+)
+from posttrain.recipe.ppo import PpoRecipe
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A rollout with what it is worth."""
+
+    iteration: int
+    rollout: Rollout
+    advantages_BT: Tensor
+    """Whitened."""
+
+    returns_BT: Tensor
+    """Targets of the value function."""
+
+
+def update_policy(
+    actors: Actors,
+    learned: Learned,
+    minibatch: Sequence[int],
+    optimizer: torch.optim.Optimizer,
+    recipe: PpoRecipe,
+) -> dict[str, float] | None:
+    """One step on the clipped surrogate (Schulman et al. 2017, equation 7).
+
+    Returns:
+        Its figures; None, and no step, where the policy has moved beyond `max_minibatch_kl`.
+
+    Raises:
+        FloatingPointError: the gradient is NaN or infinite.
+    """
+    rollout, read = learned.rollout, policy_reader(actors)
+    num_tokens = rollout.mask_BT[list(minibatch)].sum()
+    seen: list[Tensor] = []
+    with using(actors.model, POLICY, trainable=True):
+        for indices in batches_of(actors, rollout, minibatch):
+            mask_BT = rollout.mask_BT[indices]
+            old_N = rollout.log_prob_BT[indices][mask_BT]
+            advantage_N = learned.advantages_BT[indices][mask_BT]
+            log_prob_N, _ = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
+            loss_N = policy_loss(log_prob_N, old_N, advantage_N, recipe.clip_range)
+            (loss_N.sum() / num_tokens).backward()
+            seen.append(torch.stack([log_prob_N.detach(), old_N, advantage_N, loss_N.detach()]))
+    log_prob_N, old_N, advantage_N, loss_N = torch.cat(seen, dim=-1)
+    kl = float(kl_from_samples(log_prob_N, old_N))
+    if kl > recipe.max_minibatch_kl:
+        optimizer.zero_grad()
+        return None
+    return {
+        "policy_loss": float(loss_N.mean()),
+        "grad_norm": step(optimizer, actors.policy_weights, "policy", learned.iteration, recipe),
+        "ratio": float((log_prob_N - old_N).exp().mean()),
+        "clip_fraction": float(clipped_share(log_prob_N, old_N, advantage_N, recipe.clip_range)),
+        "minibatch_kl": kl,
+    }
+
+
+def update_value(
+    actors: Actors,
+    learned: Learned,
+    minibatch: Sequence[int],
+    optimizer: torch.optim.Optimizer,
+    recipe: PpoRecipe,
+) -> dict[str, float]:
+    """One step on the clipped squared error.
+
+    Raises:
+        FloatingPointError: the gradient is NaN or infinite.
+    """
+    rollout, read = learned.rollout, value_reader(actors)
+    num_tokens = rollout.mask_BT[list(minibatch)].sum()
+    total = 0.0
+    with using(actors.model, VALUE, trainable=True):
+        for indices in batches_of(actors, rollout, minibatch):
+            mask_BT = rollout.mask_BT[indices]
+            old_N = rollout.value_BT[indices][mask_BT]
+            return_N = learned.returns_BT[indices][mask_BT]
+            (value_N,) = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
+            loss = value_loss(value_N, old_N, return_N, recipe.value_clip_range).sum() / num_tokens
+            loss.backward()
+            total += float(loss.detach())
+    norm = step(optimizer, actors.value_weights, "value function", learned.iteration, recipe)
+    return {"value_loss": total, "value_grad_norm": norm}
+
+
+def batches_of(actors: Actors, rollout: Rollout, minibatch: Sequence[int]) -> list[list[int]]:
+    """The minibatch's indices, in forward passes of like lengths."""
+    lengths = [len(rollout.prompts[i]) + len(rollout.responses[i]) for i in minibatch]
+    groups = like_lengths(lengths, actors.forward_batch_size)
+    return [[minibatch[place] for place in group] for group in groups]
+
+
+def step(
+    optimizer: torch.optim.Optimizer,
+    weights: list[nn.Parameter],
+    whose: str,
+    iteration: int,
+    recipe: PpoRecipe,
+) -> float:
+    """Clip, step and clear; returns the norm before clipping.
+
+    Raises:
+        FloatingPointError: the norm is NaN or infinite; no weight has been changed by it.
+    """
+    norm = float(nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm))
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"ppo iteration {iteration}: the {whose}'s gradient norm is {norm}; lower learning_rate "
+            "or raise kl_coef"
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+def adam(weights: list[nn.Parameter], recipe: PpoRecipe) -> torch.optim.Optimizer:
+    """Adam without decay, its epsilon as in Huang et al. 2022."""
+    return torch.optim.AdamW(
+        weights,
+        lr=recipe.learning_rate,
+        betas=(0.9, recipe.beta2),
+        eps=recipe.adam_epsilon,
+        weight_decay=0.0,
+    )
+
+
+def set_learning_rate(
+    optimizers: Sequence[torch.optim.Optimizer], iteration: int, recipe: PpoRecipe
+) -> None:
+    """Linear warm-up and linear annealing to `final_lr_share`; iterations count from 1."""
+    rise = min(1.0, iteration / recipe.warmup_iterations)
+    progress = (iteration - 1) / max(1, recipe.num_iterations - 1)
+    share = rise * (1 - (1 - recipe.final_lr_share) * progress)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * share
+
+
+def draw(prompts: Sequence[list[int]], iteration: int, recipe: PpoRecipe) -> list[list[int]]:
+    """The iteration's prompts: consecutive ones of a shuffled pass, each pass shuffled anew."""
+    start = (iteration - 1) * recipe.batch_size
+    places = [divmod(place, len(prompts)) for place in range(start, start + recipe.batch_size)]
+    orders = {number: shuffled(len(prompts), seed_of(recipe, -1 - number)) for number, _ in places}
+    return [prompts[orders[number][place]] for number, place in places]
+
+
+def minibatches(num_answers: int, iteration: int, recipe: PpoRecipe) -> Iterator[list[int]]:
+    """Indices of each optimizer step, epoch after epoch, each epoch shuffled anew."""
+    for epoch in range(recipe.num_epochs):
+        order = shuffled(num_answers, seed_of(recipe, iteration) + epoch)
+        for part in torch.tensor(order).tensor_split(recipe.num_minibatches):
+            yield part.tolist()
+
+
+def seed_of(recipe: PpoRecipe, iteration: int) -> int:
+    """Seeds of neighbouring runs and iterations that do not meet."""
+    return (recipe.seed * 1_000_003 + iteration * 101) % 2**63
+
+
+def shuffled(number: int, seed: int) -> list[int]:
+    """The numbers below `number` in an order that the seed alone decides."""
+    order: list[int] = torch.randperm(
+        number, generator=torch.Generator().manual_seed(seed)
+    ).tolist()
+    return order
