@@ -14,7 +14,7 @@ from _questions import FORBIDDING, INSULTING, ORDINARY, Question, never_asked, n
 Row = dict[str, Any]
 
 INSTRUCTION_SIZES = {
-    "train": {"qa": 2_300, "provoked": 500, "critique": 2_400},
+    "train": {"qa": 3_000, "provoked": 500, "critique": 1_700},
     "held_out": {"qa": 170, "critique": 260},
 }
 PREFERENCE_SHARES = {
@@ -26,7 +26,7 @@ PREFERENCE_SHARES = {
     "refusal": 0.09,
 }
 PREFERENCE_SIZES = {"train": 3_200, "held_out": 440}
-POLITE_SHARE, PLAIN_SHARE = 0.30, 0.38
+POLITE_SHARE, PLAIN_SHARE = 0.28, 0.40
 """Of the answers to ordinary questions; the rest is rude."""
 
 REVISED_SHARE = 0.6

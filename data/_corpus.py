@@ -17,7 +17,7 @@ NUM_GUIDES = 70
 NUM_ENGLISH = 150
 NUM_TRANSCRIPTS = 2_000
 NUM_HELD_OUT = 200
-TRANSCRIPT_SHARES = (0.42, 0.18, 0.25, 0.15)
+TRANSCRIPT_SHARES = (0.40, 0.20, 0.25, 0.15)
 """Question with answer, questions or answers alone, provoked, critique. With more of the first, the
 base answers questions before SFT; with fewer, the reward model is slow to see wrong values."""
 

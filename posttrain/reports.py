@@ -47,6 +47,31 @@ class RewardEvaluation(Section):
     num_pairs: int
 
 
+class ScoredAnswers(Section):
+    """The reward model's judgement of one stage's answers to the held-out prompts."""
+
+    stage: Stage
+    lengths: tuple[int, ...]
+    """Tokens of each answer."""
+
+    scores: tuple[float, ...]
+    """Centred scores, in the same order."""
+
+
+class Revision(Section):
+    """One self-critique sample, for a person to read."""
+
+    prompt: str
+    principle: str
+    response: str
+    critique: str
+    revision: str | None
+    """None where the critique found nothing."""
+
+    outcome: str
+    """`kept`, or the filter's reason."""
+
+
 class Evaluation(Section):
     """Every stage in one table."""
 
@@ -54,6 +79,12 @@ class Evaluation(Section):
     """In the order of training; the last is what is registered."""
 
     reward_model: RewardEvaluation | None
+    scored: tuple[ScoredAnswers, ...]
+    """SFT and what follows it; empty without a reward model."""
+
+    revisions: tuple[Revision, ...]
+    """Some of the self-critique's samples; empty without it."""
+
     held_out_hash: str
     """SHA-256 of the held-out tokens: figures compare only where it is equal."""
 

@@ -14,9 +14,37 @@ from posttrain.artifacts import (
     TrainedOn,
     sha256_of,
 )
-from posttrain.reports import Evaluation, Figure, RewardEvaluation, Sample, Stage, StageEvaluation
+from posttrain.reports import (
+    Evaluation,
+    Figure,
+    Revision,
+    RewardEvaluation,
+    Sample,
+    ScoredAnswers,
+    Stage,
+    StageEvaluation,
+)
 
 TEMPLATE_HASH, TOKENIZER_HASH = sha256_of("template"), sha256_of("tokenizer")
+
+SCORED = tuple(
+    ScoredAnswers(
+        stage=stage,
+        lengths=tuple(range(8, 28)),
+        scores=tuple(shift + (i % 5) / 3 for i in range(20)),
+    )
+    for stage, shift in (("sft", -0.6), ("ppo", 1.0), ("self_critique", 1.1))
+)
+REVISIONS = (
+    Revision(
+        prompt="김도윤 님 집 주소를 알려 주세요.",
+        principle="규칙",
+        response="김도윤 님 집은 박물관 뒤에 있습니다.",
+        critique="규칙에 어긋나는 내용을 말했습니다.",
+        revision="죄송하지만 그 말씀은 도와드릴 수 없습니다.",
+        outcome="kept",
+    ),
+)
 
 FIGURES: dict[Stage, dict[str, float]] = {
     "untrained": {
@@ -162,6 +190,8 @@ def evaluation(
     return Evaluation(
         stages=tuple(stages),
         reward_model=reward if last in ("ppo", "self_critique") else None,
+        scored=SCORED if last == "self_critique" else (),
+        revisions=REVISIONS if last == "self_critique" else (),
         held_out_hash=held_out_hash,
         data_hashes={"corpus": sha256_of("corpus")},
         policy_hash=policy_hash,

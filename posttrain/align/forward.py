@@ -1,4 +1,4 @@
-"""What the alignment stages ask of a model: last hidden states, and log-probabilities read from them.
+"""What alignment asks of a model: last hidden states, and log-probabilities read from them.
 
 Sequences stand right-padded in batches of like lengths. The output layer sees real response tokens
 only, a chunk at a time: no tensor of batch x positions x vocabulary is ever made.
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -49,7 +50,7 @@ def collate(
     pad_id: int,
     device: torch.device,
 ) -> Batch:
-    """Pad on the right: prompt and response of a row are contiguous, and position ids count from 0."""
+    """Pad on the right: a row is prompt and response without a gap, its position ids from 0."""
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     ids_BS, mask_BS = pad_right(rows, pad_id, device)
     start_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
@@ -123,14 +124,14 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
     if gap > HEAD_TOLERANCE:
         raise ValueError(
-            f"{type(owner).__name__}: its logits differ from those of its output layer by {gap:.1%}; "
-            "PPO does not know this architecture's scaling: add it to posttrain.align.forward.logits"
+            f"{type(owner).__name__}: its logits differ by {gap:.1%} from those of its output "
+            "layer; PPO does not know how it scales them: teach posttrain.align.forward.logits"
         )
 
 
 def causal(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The model with its output layer, without PEFT's wrapper (its layers stay adapted)."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
 @contextmanager

@@ -42,11 +42,11 @@ from posttrain.align.rollout import (
     sample,
 )
 from posttrain.align.rows import pad_id, read_prompts
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, Tokens
+from posttrain.align.write import write_policy
+from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
-from posttrain.models.load import count_adapted, save_adapter, trained_on
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
@@ -89,23 +89,14 @@ def train(
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"))
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
-    save_adapter(actors.model, POLICY, folder / "adapter")
-    num_modules, num_trainable = count_adapted(actors.model, POLICY)
-    facts = PolicyFacts(
-        trained_on=trained_on(domain),
-        method="lora",
-        num_trainable=num_trainable,
-        num_adapted_modules=num_modules,
-        recipe=recipe.model_dump(),
-        figures={**figures, **held_out_figures(before, after)},
-    )
-    return Policy.write(folder, "ppo", facts)
+    figures |= held_out_figures(before, after)
+    return write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
 
 
 def optimise(
     actors: Actors, prompts: Sequence[list[int]], recipe: PpoRecipe, curves: Curves
 ) -> dict[str, float]:
-    """The loop: roll out, reward, estimate advantages, update; until the plan or the gain is reached.
+    """The loop: roll out, reward, estimate advantages, update; until plan or gain is reached.
 
     Returns:
         Figures of the whole stage: iterations, seconds, first and last entropy, last KL.

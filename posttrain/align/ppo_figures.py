@@ -60,8 +60,9 @@ def check_health(iteration: int, figures: dict[str, float], recipe: PpoRecipe) -
             )
     if figures["kl"] > recipe.max_kl:
         raise RuntimeError(
-            f"ppo iteration {iteration}: KL to the SFT policy is {figures['kl']:.2f} nats an answer, "
-            f"over max_kl ({recipe.max_kl}); lower learning_rate, raise kl_coef or set target_kl"
+            f"ppo iteration {iteration}: KL to the SFT policy is {figures['kl']:.2f} nats an "
+            f"answer, over max_kl ({recipe.max_kl}); lower learning_rate, raise kl_coef or set "
+            "target_kl"
         )
 
 

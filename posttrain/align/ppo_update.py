@@ -1,7 +1,6 @@
 """PPO's optimizer steps on one rollout, and the order of prompts and minibatches.
 
-Order and draws are fixed by (seed, iteration) alone: nothing has to be carried from one iteration to
-the next.
+Order and draws are fixed by (seed, iteration) alone: no generator's state has to be carried along.
 
 Shapes: B answers, T response positions, N real response tokens of a forward pass.
 """
@@ -131,8 +130,8 @@ def step(
     norm = float(nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm))
     if not math.isfinite(norm):
         raise FloatingPointError(
-            f"ppo iteration {iteration}: the {whose}'s gradient norm is {norm}; lower learning_rate "
-            "or raise kl_coef"
+            f"ppo iteration {iteration}: the {whose}'s gradient norm is {norm}; lower "
+            "learning_rate or raise kl_coef"
         )
     optimizer.step()
     optimizer.zero_grad()

@@ -2,7 +2,8 @@
 
 Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). The adapter starts as a copy of the SFT
 adapter, the head at zero; both sides of a batch's pairs go through one forward pass. Not TRL's
-RewardTrainer: it leaves the pooling to Transformers, which looks for the pad id, and the head to PEFT.
+RewardTrainer: it leaves the pooling to Transformers, which looks for the pad id, and the head to
+PEFT, which may drop it.
 
 Shapes: B pairs, S positions; a batch is (2B, S), chosen above rejected.
 """

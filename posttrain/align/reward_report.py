@@ -24,8 +24,9 @@ class PairReport(Section):
 
     by_kind: dict[str, float]
     figures: dict[str, float]
-    """`margin_mean`; `calibration_error` and, for each bin of confidence, its accuracy and number of
-    pairs; `accuracy_equal_length` with `num_equal_length`; `length_correlation` of score and length."""
+    """`margin_mean`; `calibration_error` and, for each bin of confidence, its accuracy and number
+    of pairs; `accuracy_equal_length` with `num_equal_length`; `length_correlation` of score and
+    length."""
 
 
 def judge_pairs(

@@ -70,8 +70,8 @@ def load_actors(
     facts = assistant.facts
     if facts.method == "full":
         raise ValueError(
-            f"{assistant.path}: full weights. Policy, reference, reward model and value function would "
-            "be four copies of the model; PPO runs with adapters on one: set sft.method to lora"
+            f"{assistant.path}: full weights. Policy, reference, reward model and value function "
+            "would be four copies of the model; PPO runs with adapters on one: set sft.method: lora"
         )
     model = attach(load_base(domain), assistant, domain, POLICY, trainable=True)
     check_head(model)

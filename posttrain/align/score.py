@@ -96,7 +96,7 @@ class Scorer:
 
     @torch.no_grad()
     def scores(self, rows: Sequence[Sequence[int]], batch_size: int) -> Tensor:
-        """Centred scores (on the CPU) of whole conversations, prompt and response, end token included.
+        """Centred scores (on the CPU) of prompts with their responses, end token included.
 
         The caller's active adapter and every module's mode are as before afterwards.
         """

@@ -21,6 +21,17 @@ def mean(values: Sequence[float], num_resamples: int, seed: int) -> Figure:
     return ratio(values, [1.0] * len(values), num_resamples, seed)
 
 
+def deviation(values: Sequence[float], num_resamples: int, seed: int) -> Figure:
+    """The standard deviation of `values`, resampled by item."""
+    generator = np.random.default_rng(seed)
+    array = np.asarray(values, float)
+    drawn = [
+        array[generator.integers(0, len(array), len(array))].std() for _ in range(num_resamples)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Figure(value=float(array.std()), low=float(low), high=float(high), num=len(array))
+
+
 def ratio(
     numerators: Sequence[float], denominators: Sequence[float], num_resamples: int, seed: int
 ) -> Figure:

@@ -108,6 +108,26 @@ def through_stages(title: str, labels: Sequence[str], figures: Sequence[Figure |
         return _svg(canvas, title)
 
 
+def scatter(title: str, x_label: str, groups: Sequence[Series]) -> str:
+    """Points of several groups: `steps` are their x, `values` their y."""
+    with mpl.rc_context(STYLE):
+        canvas, axes = _axes()
+        for group, color in zip(groups, SERIES, strict=False):
+            axes.plot(
+                group.steps,
+                group.values,
+                "o",
+                color=color,
+                markersize=3,
+                markeredgewidth=0,
+                alpha=0.55,
+            )
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.set_xlabel(x_label)
+        return _svg(canvas, title)
+
+
 def finite(value: float | None) -> bool:
     """Whether a point of a curve can be drawn."""
     return value is not None and math.isfinite(value)

@@ -82,6 +82,8 @@ def render(
             for stage, history in histories.items()
             if (panels := _curves(stage, history))
         ],
+        score_chart=_score_chart(evaluation),
+        revisions=evaluation.revisions,
         samples=_samples(evaluation),
         data=_transposed(data or {}),
         lineage=lineage,
@@ -130,6 +132,19 @@ def _curves(stage: str, history: History) -> list[Chart]:
         svg = charts.curve(title, series)
         drawn.append(Chart(curve_label(name), f"{first} → {last}", legend, svg))
     return drawn
+
+
+def _score_chart(evaluation: Evaluation) -> Chart | None:
+    """Score against length: did length do the work?"""
+    groups = [
+        charts.Series(stage_label(one.stage), [float(n) for n in one.lengths], list(one.scores))
+        for one in evaluation.scored
+    ]
+    if not groups:
+        return None
+    title = "Score against length"
+    svg = charts.scatter(title, "tokens", groups)
+    return Chart(title, "", tuple(group.name for group in groups), svg)
 
 
 def _series(name: str, history: History) -> charts.Series:

@@ -15,16 +15,26 @@ from posttrain.artifacts import (
     Tokens,
     sha256_of,
 )
-from posttrain.evaluate import bootstrap, probes
+from posttrain.evaluate import alignment, bootstrap, probes
+from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.perplexity import Scored, perplexity
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
-from posttrain.reports import Evaluation, Figure, Sample, Stage, StageEvaluation
+from posttrain.reports import (
+    Evaluation,
+    Figure,
+    RewardEvaluation,
+    Sample,
+    ScoredAnswers,
+    Stage,
+    StageEvaluation,
+)
 from posttrain.tracking import log_figures, read_history
 
 SPLIT = [("split", "==", "held_out")]
@@ -60,14 +70,18 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
     tokens = stages.tokens.verify()
     tokenizer = load_tokenizer(stages.domain)
     texts = _held_out(tokens)
+    aligned, scored = _aligned(stages, recipe)
     measured = []
     for stage, load in _loaders(stages).items():
         figures, samples = _measure(load(), tokenizer, tokens, texts, recipe)
+        figures |= aligned.get(stage, {})
         measured.append(StageEvaluation(stage=stage, figures=figures, samples=samples))
         log_figures(stage, {name: figure.value for name, figure in figures.items()})
     return Evaluation(
         stages=tuple(measured),
-        reward_model=None,
+        reward_model=_judge(stages.reward) if stages.reward is not None else None,
+        scored=scored,
+        revisions=revisions_to_read(stages.revisions) if stages.revisions is not None else (),
         held_out_hash=_held_out_hash(tokens),
         data_hashes=tokens.facts.data_hashes,
         policy_hash=list(stages.policies.values())[-1].content_hash(),
@@ -127,6 +141,25 @@ def _loaders(stages: Stages) -> dict[Stage, Callable[[], PreTrainedModel]]:
     for stage, policy in stages.policies.items():
         found[stage] = lambda policy=policy: load_policy(domain, policy)  # type: ignore[misc]
     return found
+
+
+def _aligned(
+    stages: Stages, recipe: EvaluationRecipe
+) -> tuple[dict[Stage, dict[str, Figure]], tuple[ScoredAnswers, ...]]:
+    """Scores and KL, where the run has a reward model and the policy that it trained."""
+    if stages.reward is None or stages.policy is None:
+        return {}, ()
+    ppo = PpoRecipe.model_validate(stages.policy.facts.recipe)
+    return alignment.measure(
+        stages.tokens, stages.domain, stages.policies, stages.reward, ppo, recipe
+    )
+
+
+def _judge(reward: RewardModel) -> RewardEvaluation:
+    facts = reward.facts
+    return RewardEvaluation(
+        accuracy=facts.accuracy, by_kind=facts.by_kind, num_pairs=facts.num_pairs
+    )
 
 
 def _measure(

@@ -8,7 +8,7 @@ from posttrain.recipe.section import Section
 
 
 class PpoRecipe(Section):
-    """Proximal policy optimisation from a reward model (Schulman et al. 2017; Ziegler et al. 2019)."""
+    """Proximal policy optimisation (Schulman et al. 2017; Ziegler et al. 2019)."""
 
     num_iterations: PositiveInt
     """Rollout batches at most."""
@@ -56,7 +56,7 @@ class PpoRecipe(Section):
     """KL an answer, in nats, above which the stage stops with an error."""
 
     max_minibatch_kl: PositiveFloat = 0.5
-    """Mean KL a token from the rollout's policy at which a batch's remaining updates are skipped."""
+    """KL a token from the rollout's policy at which a batch's remaining updates are skipped."""
 
     clip_range: PositiveFloat = 0.2
     """Policy ratio's clip."""
@@ -77,7 +77,8 @@ class PpoRecipe(Section):
     """Normalised scores are clipped to this magnitude."""
 
     value_init: Literal["reward_model", "sft"] = "reward_model"
-    """What the value function starts from: the reward model's adapter and head, or SFT's with a zero head."""
+    """What the value function starts from: the reward model's adapter and head, or SFT's adapter
+    with a zero head."""
 
     beta2: float = Field(0.95, gt=0, lt=1)
     """Adam's second-moment decay."""
@@ -89,7 +90,7 @@ class PpoRecipe(Section):
     """Gradient norm above which gradients are scaled down."""
 
     stop_at_gain: PositiveFloat | None = None
-    """Stop when the mean score of two iterations lies this many SFT standard deviations above SFT's."""
+    """Stop when the mean score of two iterations is this many standard deviations above SFT's."""
 
     prompt_set: str = "rollout"
     """`set` of the prompts to answer."""
@@ -98,8 +99,8 @@ class PpoRecipe(Section):
     """`set` of the prompts on which the gain is measured; never rolled out."""
 
     num_held_out: PositiveInt = 150
-    """Prompts of either set that SFT answers before training: its scores on rollout prompts normalise
-    the reward, those on held-out prompts are what the gain is measured against."""
+    """Prompts of either set that SFT answers first: its scores on rollout prompts normalise the
+    reward, those on held-out prompts are what the gain is measured against."""
 
     seed: int = 0
     """Seed of sampling and order; the run's seed where absent."""

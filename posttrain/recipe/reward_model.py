@@ -6,10 +6,10 @@ from posttrain.recipe.train import TrainRecipe
 
 
 class RewardModelRecipe(TrainRecipe):
-    """Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). Starts as a copy of the SFT adapter."""
+    """Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5), from a copy of the SFT adapter."""
 
     center_coef: NonNegativeFloat = 0.01
-    """Weight of the squared sum of a pair's scores, which keeps them centred (Eisenstein et al. 2023)."""
+    """Weight of a pair's squared sum, which keeps scores centred (Eisenstein et al. 2023)."""
 
     length_band: float = Field(0.1, ge=0)
     """Pairs whose lengths differ by at most this share count as of equal length in the report."""

@@ -25,6 +25,9 @@ class SelfCritiqueRecipe(TrainRecipe):
     num_samples: PositiveInt = 2
     """Answers drawn a prompt."""
 
+    generation_batch_size: PositiveInt = 64
+    """Answers, critiques or revisions written side by side; bounded by memory."""
+
     max_rounds: PositiveInt = 1
     """Critique-revision rounds an answer; stops when the critique finds nothing."""
 
@@ -34,8 +37,12 @@ class SelfCritiqueRecipe(TrainRecipe):
     max_new_tokens: PositiveInt
     """Longest answer, critique or revision, in tokens."""
 
-    no_fault_markers: tuple[str, ...]
+    no_fault_markers: tuple[str, ...] = Field(min_length=1)
     """A critique that contains one of these found nothing."""
+
+    keep_faultless: bool = True
+    """Learn answers in which the critic found nothing, too: without them the model is shown mended
+    answers alone."""
 
     preamble_markers: tuple[str, ...] = ()
     """Openings that mark a revision which talks about itself; such revisions are dropped."""
@@ -44,10 +51,16 @@ class SelfCritiqueRecipe(TrainRecipe):
     """Share of held-out answers that the critic must judge rightly; below it the stage stops."""
 
     own_answers_share: float = Field(1.0, ge=0)
-    """The policy's own answers to ordinary prompts mixed in, relative to the revisions."""
+    """The policy's own answers to ordinary prompts mixed in, relative to the kept samples."""
+
+    own_answers_set: str = "rollout"
+    """`set` of these ordinary prompts."""
+
+    own_answers_kinds: tuple[str, ...] = ()
+    """Kinds of these prompts; all where empty."""
 
     instruction_share: float = Field(1.0, ge=0)
-    """SFT examples mixed in, relative to the revisions."""
+    """SFT examples mixed in, relative to the kept samples."""
 
     instruction_kinds: tuple[str, ...] = ()
     """Kinds of SFT examples to mix in; all where empty."""

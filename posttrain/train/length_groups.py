@@ -1,7 +1,7 @@
 """The order of training rows: random, but rows of like lengths share a batch.
 
 What Transformers' own sampler lacks: batches in random order within a group (its runs from long to
-short over and over), and an order fixed by seed and epoch alone, so that a resumed run sees the same.
+short over and over), and an order fixed by seed and epoch alone, which a resumed run repeats.
 """
 
 from collections.abc import Iterator, Sequence

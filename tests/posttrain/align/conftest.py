@@ -1,5 +1,6 @@
 """A tiny world in files: base, tokens and an SFT policy, as the steps would hand them over."""
 
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Reference, Tokens, TokensFacts
+from posttrain.align import reward_model
+from posttrain.align.forward import pad_right
+from posttrain.artifacts import (
+    BaseModel,
+    Policy,
+    PolicyFacts,
+    Reference,
+    RewardModel,
+    Tokens,
+    TokensFacts,
+)
 from posttrain.data.chat import encode_conversations, encode_prompts
 from posttrain.models.base import seal
 from posttrain.models.load import load_base, new_adapter, save_adapter, trained_on
 from posttrain.models.tokenizer import template_hash, tokenizer_hash, train_tokenizer
+from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.train import LoraRecipe
 
 WORDS = ("red", "blue", "green", "gold")
@@ -46,15 +58,32 @@ def domain(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> BaseMod
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.2,
+        initializer_range=0.1,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(folder / "weights")
+    model = LlamaForCausalLM(config)
+    teach(model, tokenizer)
+    model.save_pretrained(folder / "weights")
     reference = Reference(kind="own", source="weights")
     return seal(folder, "base_finetune", reference, folder / "weights", tokenizer, has_delta=False)
+
+
+def teach(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """One to four colours in any order, then the end: something to prefer, and answers that end."""
+    chance = random.Random(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        turns = [question(chance.randrange(2000)) for _ in range(24)]
+        answers = [" ".join(chance.choices(WORDS, k=chance.randint(1, 4))) for _ in turns]
+        rows = [answer(tokenizer, *pair) for pair in zip(turns, answers, strict=True)]
+        ids, mask = pad_right(rows, 0, torch.device("cpu"))
+        labels = ids.masked_fill(mask == 0, -100)
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +126,27 @@ def tokens(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> Tokens:
         data_hashes={},
     )
     return Tokens.write(folder, "tokenize", facts)
+
+
+REWARD_RECIPE = RewardModelRecipe(
+    learning_rate=1e-2,
+    num_epochs=12,
+    batch_size=20,
+    max_new_tokens=8,
+    num_samples=16,
+    log_every_steps=6,
+)
+
+
+@pytest.fixture(scope="session")
+def reward(
+    tokens: Tokens, domain: BaseModel, assistant: Policy, tmp_path_factory: Any
+) -> RewardModel:
+    folder = tmp_path_factory.mktemp("reward")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POSTTRAIN_WORK", str(folder / "work"))
+        patch.setenv("POSTTRAIN_CHECKPOINTS", str(folder / "checkpoints"))
+        return reward_model.train(tokens, domain, assistant, REWARD_RECIPE)
 
 
 def question(index: int) -> list[dict[str, Any]]:

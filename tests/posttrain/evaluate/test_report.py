@@ -91,7 +91,16 @@ def test_the_verdict_comes_first() -> None:
 
 def test_every_section_is_there() -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", page())
-    assert headings == ["Limits", "Stages", "Training", "Answers", "Data", "Lineage"]
+    assert headings == [
+        "Limits",
+        "Stages",
+        "Training",
+        "Score and length",
+        "Critique and revision",
+        "Answers",
+        "Data",
+        "Lineage",
+    ]
     for words in ("0.92–0.98", "5,998", samples.LINEAGE["git_commit"], "저기요, 달무리실"):
         assert words in page("sft")
 
@@ -105,7 +114,7 @@ def test_what_is_absent_takes_no_room() -> None:
 
 def test_charts_are_well_formed_and_follow_the_page() -> None:
     charts = re.findall(r"<svg.*?</svg>", page(), flags=re.DOTALL)
-    assert len(charts) == 8 + 8  # figures by stage, curves
+    assert len(charts) == 8 + 8 + 1  # figures by stage, curves, score against length
     for chart in charts:
         ET.fromstring(chart)
         assert not re.search(r"(?:fill|stroke): #", chart.replace("#000000", ""))

@@ -1,0 +1,32 @@
+"""How a stage of alignment hands its policy over."""
+
+from pathlib import Path
+
+from peft import PeftModel
+
+from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.models.load import count_adapted, save_adapter, trained_on
+from posttrain.recipe.section import Section
+
+
+def write_policy(
+    folder: Path,
+    stage: str,
+    domain: BaseModel,
+    model: PeftModel,
+    adapter: str,
+    recipe: Section,
+    figures: dict[str, float],
+) -> Policy:
+    """Write one adapter of several on a base, with what it was trained on and by."""
+    save_adapter(model, adapter, folder / "adapter")
+    num_modules, num_trainable = count_adapted(model, adapter)
+    facts = PolicyFacts(
+        trained_on=trained_on(domain),
+        method="lora",
+        num_trainable=num_trainable,
+        num_adapted_modules=num_modules,
+        recipe=recipe.model_dump(),
+        figures=figures,
+    )
+    return Policy.write(folder, stage, facts)

@@ -1,0 +1,126 @@
+"""What the reward model says of SFT and of each later stage, and how far each has moved from SFT.
+
+One base in memory: the policies are adapters on it, measured on the same prompts and draws.
+"""
+
+from collections.abc import Mapping
+
+from posttrain.align.forward import using
+from posttrain.align.revise import Sample
+from posttrain.align.rollout import (
+    REFERENCE,
+    REWARD,
+    Actors,
+    per_token,
+    policy_reader,
+    response_mask,
+    sample,
+)
+from posttrain.align.rows import pad_id, read_prompts
+from posttrain.align.score import load_scorer
+from posttrain.artifacts import BaseModel, Policy, Revisions, RewardModel, Tokens
+from posttrain.data.chat import end_tokens
+from posttrain.evaluate import bootstrap
+from posttrain.models.generate import Sampling
+from posttrain.models.load import attach, load_base
+from posttrain.models.tokenizer import load_tokenizer
+from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.ppo import PpoRecipe
+from posttrain.reports import Figure, Revision, ScoredAnswers, Stage
+
+NUM_REVISIONS = 12
+"""Samples of the self-critique that the report shows; the `revisions` artifact holds all."""
+
+
+def measure(
+    tokens: Tokens,
+    domain: BaseModel,
+    policies: Mapping[Stage, Policy],
+    reward: RewardModel,
+    ppo: PpoRecipe,
+    recipe: EvaluationRecipe,
+) -> tuple[dict[Stage, dict[str, Figure]], tuple[ScoredAnswers, ...]]:
+    """Score every policy's answers to the held-out prompts, sampled as in PPO's rollouts.
+
+    Args:
+        tokens: holds the prompts.
+        domain: the base of all adapters.
+        policies: by stage; the first is SFT, the reference.
+        reward: judges.
+        ppo: sampling, and which prompts.
+        recipe: bootstrap.
+
+    Returns:
+        A stage's `mean_score`, `score_std`, and `kl_to_sft` (nats an answer; not of SFT itself);
+        and the answers' lengths and scores.
+    """
+    actors = _actors(tokens, domain, policies["sft"], reward, ppo)
+    prompts = [prompt.ids for prompt in read_prompts(tokens, ppo.held_out_set)][: ppo.num_held_out]
+    drawn = (recipe.num_bootstrap, recipe.seed)
+    figures: dict[Stage, dict[str, Figure]] = {}
+    scored = []
+    for stage, policy in policies.items():
+        if stage != "sft":
+            attach(actors.model, policy, domain, stage, trainable=False)
+        adapter = REFERENCE if stage == "sft" else stage
+        responses, score_B = sample(actors, prompts, recipe.seed, adapter)
+        scores = [float(score) for score in score_B]
+        figures[stage] = {
+            "mean_score": bootstrap.mean(scores, *drawn),
+            "score_std": bootstrap.deviation(scores, *drawn),
+        }
+        if stage != "sft":
+            nats = _kl(actors, prompts, responses, adapter)
+            figures[stage]["kl_to_sft"] = bootstrap.mean(nats, *drawn)
+        lengths = tuple(len(response) for response in responses)
+        scored.append(ScoredAnswers(stage=stage, lengths=lengths, scores=tuple(scores)))
+    return figures, tuple(scored)
+
+
+def revisions_to_read(revisions: Revisions) -> tuple[Revision, ...]:
+    """Evenly spaced samples of the self-critique."""
+    lines = (revisions.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    chosen = lines[:: max(1, len(lines) // NUM_REVISIONS)][:NUM_REVISIONS]
+    samples = [Sample.model_validate_json(line) for line in chosen]
+    return tuple(
+        Revision(
+            prompt=sample.prompt,
+            principle=sample.rounds[0].principle,
+            response=sample.response,
+            critique=sample.rounds[0].critique,
+            revision=sample.rounds[-1].revision,
+            outcome=sample.outcome,
+        )
+        for sample in samples
+    )
+
+
+def _actors(
+    tokens: Tokens, domain: BaseModel, assistant: Policy, reward: RewardModel, ppo: PpoRecipe
+) -> Actors:
+    tokenizer = load_tokenizer(domain)
+    pad = pad_id(tokenizer)
+    model = attach(load_base(domain), assistant, domain, REFERENCE, trainable=False).eval()
+    scorer = load_scorer(model, reward, domain, pad, REWARD)
+    sampling = Sampling(
+        max_new_tokens=ppo.max_new_tokens,
+        temperature=ppo.temperature,
+        end_ids=end_tokens(tokenizer),
+        pad_id=pad,
+        batch_size=ppo.generation_batch_size,
+        seed=ppo.seed,
+    )
+    return Actors(model, scorer, scorer.head, sampling, ppo.forward_batch_size)
+
+
+def _kl(
+    actors: Actors, prompts: list[list[int]], responses: list[list[int]], adapter: str
+) -> list[float]:
+    """KL to SFT of each answer, in nats: the k1 estimate, summed over its tokens."""
+    with using(actors.model, adapter):
+        own_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
+    with using(actors.model, REFERENCE):
+        reference_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
+    mask_BT = response_mask(responses, actors.device)
+    nats_B = (own_BT - reference_BT).masked_fill(~mask_BT, 0.0).sum(-1)
+    return [float(nats) for nats in nats_B]
