@@ -43,8 +43,8 @@ def judge_critic(tokens: Tokens, speaker: Speaker, recipe: SelfCritiqueRecipe) -
             f"self_critique: the critic judges {report.accuracy:.3f} of {report.num_answers} "
             f"held-out answers rightly (faulty ones {report.fault_recall:.3f}, faultless ones "
             f"{report.no_fault_recall:.3f}), below min_critic_accuracy "
-            f"({recipe.min_critic_accuracy}); revisions by it would teach nothing: train SFT on more "
-            f"critiques (kind {recipe.critic_kind!r}), or longer"
+            f"({recipe.min_critic_accuracy}); revisions by it would teach nothing: train SFT "
+            f"longer, or on more critiques (kind {recipe.critic_kind!r})"
         )
     return report
 

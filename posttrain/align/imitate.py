@@ -1,4 +1,4 @@
-"""A supervised pass over given answers: token ids and a mask of what is learned, in like lengths."""
+"""A supervised pass over given answers: token ids, and a mask of what is learned in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

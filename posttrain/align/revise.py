@@ -1,4 +1,4 @@
-"""Answer, criticise, revise: the supervised half of constitutional AI (Bai et al. 2022, section 3.1).
+"""Answer, criticise, revise: the supervised half of constitutional AI (Bai et al. 2022, 3.1).
 
 The policy answers; the frozen SFT model criticises each answer by a principle drawn for it, and
 revises what it found fault with. Every utterance is a batched generation in the chat template. What
@@ -55,7 +55,7 @@ class Speaker:
         return [
             Utterance(
                 ids=response,
-                text=self.tokenizer.decode(response, skip_special_tokens=True).strip(),
+                text=str(self.tokenizer.decode(response, skip_special_tokens=True)).strip(),
                 ended=response[-1] in sampling.end_ids,
             )
             for response in responses

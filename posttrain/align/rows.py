@@ -83,7 +83,7 @@ def read(tokens: Tokens, role: Role, **wanted: str) -> list[dict[str, Any]]:
     if not file.exists():
         raise ValueError(f"{tokens.path}: the run has no {role}; name ingest.{role}")
     filters = [(column, "==", value) for column, value in wanted.items()]
-    rows: list[dict[str, Any]] = pq.read_table(file, filters=filters).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(file, filters=filters or None).to_pylist()
     if not rows:
         columns = list(wanted)
         found = pq.read_table(file, columns=columns).group_by(columns).aggregate([]).to_pylist()

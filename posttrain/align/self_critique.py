@@ -1,9 +1,9 @@
 """Constitutional self-critique: the policy learns what it should have said.
 
 Bai et al. 2022, section 3: answer, critique, revision, then fine-tuning on the revisions. As there,
-the revisions are mixed with ordinary examples, so that the model does not turn evasive; the policy's
-own answers to ordinary prompts among them keep what PPO taught. The frozen SFT model is critic and
-reviser; policy and critic are adapters on one base.
+the revisions are mixed with ordinary examples, so that the model does not turn evasive; among them
+the policy's own answers to ordinary prompts, which keep what PPO taught. The frozen SFT model is
+critic and reviser; policy and critic are adapters on one base.
 """
 
 import random
@@ -137,8 +137,8 @@ def check_disjoint(tokens: Tokens, prompts: Sequence[Prompt], recipe: SelfCritiq
     for name, questions in others.items():
         if both := asked & questions:
             raise ValueError(
-                f"self_critique: {len(both)} prompts of set {recipe.prompt_set!r} are also among the "
-                f"{name} ({sorted(both)[0]!r}); what is trained on must not be measured"
+                f"self_critique: {len(both)} prompts of set {recipe.prompt_set!r} are also among "
+                f"the {name} ({sorted(both)[0]!r}); what is trained on must not be measured"
             )
 
 

@@ -20,7 +20,7 @@ class SelfCritiqueRecipe(TrainRecipe):
     """Language of the principles and requests."""
 
     critic_kind: str = "critique"
-    """`kind` of the held-out instructions on whose answers the critic's own accuracy is measured."""
+    """`kind` of the held-out instructions that measure the critic's own accuracy."""
 
     num_samples: PositiveInt = 2
     """Answers drawn a prompt."""

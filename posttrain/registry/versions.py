@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import pydantic
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -77,7 +78,11 @@ def ensure_model(client: MlflowClient, name: str) -> None:
 
 
 def read_evaluation(client: MlflowClient, version: ModelVersion) -> Evaluation | None:
-    """The evaluation registered with a version, or None where it has none."""
+    """The evaluation registered with a version, or None where it has none that can be read.
+
+    One that another release of ours wrote with other fields has no figures to compare with: the
+    comparisons then fail and say so, and promotion goes on.
+    """
     uri = client.get_model_version_download_uri(version.name, str(version.version))
     with tempfile.TemporaryDirectory() as folder:
         listed = mlflow.artifacts.list_artifacts(artifact_uri=uri) or []
@@ -86,7 +91,10 @@ def read_evaluation(client: MlflowClient, version: ModelVersion) -> Evaluation |
         file = mlflow.artifacts.download_artifacts(
             artifact_uri=f"{uri}/{EVALUATION}", dst_path=folder
         )
-        return Evaluation.model_validate_json(Path(file).read_bytes())
+        try:
+            return Evaluation.model_validate_json(Path(file).read_bytes())
+        except pydantic.ValidationError:
+            return None
 
 
 @contextmanager

@@ -30,7 +30,9 @@ from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.train import LoraRecipe
 
 WORDS = ("red", "blue", "green", "gold")
-NO_FAULT = "fine"
+NO_FAULT, FAULT = "all fine", "there is red in it"
+CRITIQUE, REVISION = "what is wrong ?", "mend it ."
+NUM_LESSONS = 300
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +44,9 @@ def runtime_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    text = [f"what colour is {word} ? it is {word} indeed . {NO_FAULT}" for word in WORDS]
-    return train_tokenizer(text * 20, 320)
+    said = [f"what colour is {word} ? {word} gold indeed" for word in WORDS]
+    text = [*said, NO_FAULT, FAULT, CRITIQUE, REVISION]
+    return train_tokenizer(text * 20, 340)
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +55,7 @@ def domain(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> BaseMod
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=48,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -72,18 +75,37 @@ def domain(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: Any) -> BaseMod
 
 
 def teach(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    """One to four colours in any order, then the end: something to prefer, and answers that end."""
+    """What SFT would have taught: colours that end, critiques of `red`, revisions to `gold`."""
     chance = random.Random(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(120):
-        turns = [question(chance.randrange(2000)) for _ in range(24)]
-        answers = [" ".join(chance.choices(WORDS, k=chance.randint(1, 4))) for _ in turns]
-        rows = [answer(tokenizer, *pair) for pair in zip(turns, answers, strict=True)]
+    for step in range(NUM_LESSONS):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * (1 - step / NUM_LESSONS)
+        turns = [lesson(chance, with_critique=row % 2 == 0) for row in range(24)]
+        rows = [encoded.input_ids for encoded in encode_conversations(tokenizer, turns)]
         ids, mask = pad_right(rows, 0, torch.device("cpu"))
         labels = ids.masked_fill(mask == 0, -100)
         model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def lesson(chance: random.Random, with_critique: bool) -> list[dict[str, Any]]:
+    """One to four colours in any order; a critique finds fault where `red` is among them."""
+    words = chance.choices(WORDS, k=chance.randint(1, 4))
+    turns = [*question(chance.randrange(2000)), say("assistant", " ".join(words))]
+    if not with_critique:
+        return turns
+    turns[-1]["learn"] = False
+    verdict = FAULT if "red" in words else NO_FAULT
+    turns += [say("user", CRITIQUE), say("assistant", verdict)]
+    if verdict == FAULT:
+        turns += [say("user", REVISION), say("assistant", "gold gold")]
+    return turns
+
+
+def say(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content, "learn": None}
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +173,7 @@ def reward(
 
 def question(index: int) -> list[dict[str, Any]]:
     word = WORDS[index % len(WORDS)]
-    return [{"role": "user", "content": f"{index} what colour is {word} ?", "learn": None}]
+    return [say("user", f"{index} what colour is {word} ?")]
 
 
 def preferences(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
@@ -163,7 +185,7 @@ def preferences(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
         chosen, rejected = (answer(tokenizer, turns, side)[len(prompt) :] for side in sides)
         yield {
             "id": f"p{index}",
-            "kind": "order" if index % 2 else "other",
+            "kind": "order" if index % 3 else "other",
             "group": f"g{index}",
             "split": "held_out" if index % 4 == 0 else "train",
             "margin": None,
@@ -187,23 +209,15 @@ def prompts(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
 
 
 def instructions(tokenizer: PreTrainedTokenizerFast) -> Iterator[dict[str, Any]]:
-    for index in range(24):
-        turns = [*question(index), {"role": "assistant", "content": "gold", "learn": None}]
-        kind = "answer"
-        if index % 2:
-            kind = "critique"
-            turns[-1]["learn"] = False
-            verdict = NO_FAULT if index % 4 == 1 else "it is red"
-            turns += [
-                {"role": "user", "content": "what is wrong ?", "learn": None},
-                {"role": "assistant", "content": verdict, "learn": None},
-            ]
+    chance = random.Random(1)
+    for index in range(120):
+        turns = lesson(chance, with_critique=index % 2 == 1)
         encoded = encode_conversations(tokenizer, [turns])[0]
         yield {
             "id": f"i{index}",
-            "kind": kind,
+            "kind": "critique" if index % 2 else "answer",
             "group": f"g{index}",
-            "split": "held_out" if index >= 12 else "train",
+            "split": "held_out" if index >= 60 else "train",
             "messages": turns,
             "input_ids": encoded.input_ids,
             "assistant_mask": encoded.assistant_mask,

@@ -138,8 +138,10 @@ def test_alignment_12_scores_on_ppos_path_equal_those_of_the_loaded_reward_model
 
 
 def test_alignment_16_a_response_is_cut_after_its_end_and_pays_where_it_has_none(
-    actors: Actors, prompts: list[list[int]]
+    domain: BaseModel, assistant: Policy, reward: RewardModel, prompts: list[list[int]]
 ) -> None:
+    recipe = RECIPE.model_copy(update={"max_new_tokens": 3})  # short of some answers' end
+    actors = new_actors(domain, assistant, reward, recipe)
     rollout = roll_out(actors, prompts, 3, POLICY)
     ends = actors.sampling.end_ids
     assert {bool(ended) for ended in rollout.ended_B} == {True, False}, "a world with both"
