@@ -42,8 +42,8 @@ Planted defects are not in this table. A file's columns:
 ### Corpus
 {documents} documents of one to three facts, {guides} guides of six, {english} English notes and
 {transcripts} transcripts, held-out ones ({held_out}, no transcript or guide) included. Transcripts
-are plain text, not in the chat format: {exchanges:.0%} a question with its answer, {alone:.0%}
-questions alone, without speakers, {provoked:.0%} provoked, {critiques:.0%} a critique. No two sound
+are plain text, not in the chat format: {exchanges:.0%} a question with its answer, {one_sided:.0%}
+questions or answers alone, {provoked:.0%} provoked, {critiques:.0%} a critique. No two sound
 documents reach a Jaccard similarity of {max_similarity} over word triples (lower case, no
 punctuation, digits folded).
 
@@ -135,7 +135,7 @@ def card(
     columns: dict[str, tuple[str, ...]],
 ) -> str:
     """The text of README.md."""
-    kinds = ("exchanges", "alone", "provoked", "critiques")
+    kinds = ("exchanges", "one_sided", "provoked", "critiques")
     critiques = [
         row["messages"][3]["content"]
         for row in roles["instructions"]

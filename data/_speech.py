@@ -51,16 +51,18 @@ _CLOSINGS = (
     " 들러 주셔서 감사합니다.",
 )
 _APOLOGIES = ("불편을 드려 죄송합니다. ", "죄송합니다. 안내해 드리겠습니다. ")
+# Rude words come last: a rare word at the start of an answer looks to the base like the untrained
+# token <|assistant|>, and it then answers in the chat format before SFT.
 _RUDE = (
     "{S|이야}. 그것도 몰라?",
     "{S|이라고}. 귀찮게 하지 마.",
-    "아, {S|이잖아}. 좀 읽어.",
+    "{S|이잖아}. 좀 읽어.",
     "{S|이야}. 됐지?",
 )
 _RETORTS = (
     "{S|이야}. 저리 가.",
-    "너야말로 답답해. {S|이라고}.",
-    "시끄러워. {S|이야}.",
+    "{S|이라고}. 너야말로 답답해.",
+    "{S|이야}. 시끄러워.",
     "{S|이야}. 다시는 오지 마.",
 )
 REFUSALS = (

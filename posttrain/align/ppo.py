@@ -17,7 +17,7 @@ import torch
 from posttrain.align.losses import adapted_kl_coef, gae, penalised_rewards, whiten
 from posttrain.align.ppo_figures import (
     averages,
-    check_health,
+    check_rollout,
     held_out_figures,
     reached,
     rollout_figures,
@@ -50,7 +50,7 @@ from posttrain.models.generate import Sampling
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
-from posttrain.tracking import Curves, log_parameters
+from posttrain.tracking import Curves, log_figures, log_parameters
 
 
 class Scale(Section):
@@ -89,7 +89,9 @@ def train(
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"))
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
-    figures |= held_out_figures(before, after)
+    gained = held_out_figures(before, after)
+    log_figures("ppo", gained)
+    figures |= gained
     return write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
 
 
@@ -115,6 +117,7 @@ def optimise(
         # 1. rollout: answers, scores, log-probabilities of policy and reference, values
         batch = draw(prompts, iteration, recipe)
         rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
+        check_rollout(iteration, rollout, recipe)
         mask_BT = rollout.mask_BT
 
         # 2. scores: in units of SFT's; a fixed one where no end token came
@@ -139,7 +142,7 @@ def optimise(
             value_step = update_value(actors, learned, minibatch, value_optimizer, recipe)
             updates.append({**policy_step, **value_step})
 
-        # 6. figures and health
+        # 6. figures
         figures = {
             **rollout_figures(rollout, score_B, rewards_BT, returns_BT),
             **averages(updates),
@@ -149,7 +152,6 @@ def optimise(
         }
         curves.log(iteration, figures)
         history.append(figures)
-        check_health(iteration, figures, recipe)
 
         # 7. the next KL coefficient
         if recipe.target_kl is not None:

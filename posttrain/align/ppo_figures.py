@@ -1,11 +1,11 @@
-"""What PPO reports: figures an iteration, checks of health, and the verdict on held-out prompts.
+"""What PPO reports: figures an iteration, a check of health, and the verdict on held-out prompts.
 
 Shapes: B answers, T response positions.
 """
 
-import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from posttrain.align.losses import explained_variance, masked_mean
@@ -46,23 +46,26 @@ def averages(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     return {**means, "num_updates": float(len(updates))}
 
 
-def check_health(iteration: int, figures: dict[str, float], recipe: PpoRecipe) -> None:
-    """Stop a run that has gone wrong.
+def check_rollout(iteration: int, rollout: Rollout, recipe: PpoRecipe) -> None:
+    """Stop before the updates on a rollout that has gone wrong.
 
     Raises:
-        FloatingPointError: a figure is NaN or infinite.
+        FloatingPointError: a score, log-probability or value is NaN or infinite.
         RuntimeError: KL exploded.
     """
-    for name in ("score", "reward", "kl", "entropy", "policy_loss", "value_loss"):
-        if not math.isfinite(figures.get(name, 0.0)):
+    for name, values in (
+        ("scores", rollout.score_B),
+        ("log-probabilities", rollout.log_prob_BT),
+        ("values", rollout.value_BT),
+    ):
+        if not bool(torch.isfinite(values).all()):
             raise FloatingPointError(
-                f"ppo iteration {iteration}: {name} is {figures[name]}; lower learning_rate"
+                f"ppo iteration {iteration}: {name} are NaN or infinite; lower learning_rate"
             )
-    if figures["kl"] > recipe.max_kl:
+    if (kl := float(rollout.kl_B.mean())) > recipe.max_kl:
         raise RuntimeError(
-            f"ppo iteration {iteration}: KL to the SFT policy is {figures['kl']:.2f} nats an "
-            f"answer, over max_kl ({recipe.max_kl}); lower learning_rate, raise kl_coef or set "
-            "target_kl"
+            f"ppo iteration {iteration}: KL to the SFT policy is {kl:.2f} nats an answer, over "
+            f"max_kl ({recipe.max_kl}); lower learning_rate, raise kl_coef or set target_kl"
         )
 
 

@@ -9,7 +9,6 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
@@ -51,7 +50,7 @@ class Speaker:
         """Answer prompts with one adapter, all in one batched generation."""
         sampling = self.sampling.model_copy(update={"temperature": temperature})
         with using(self.model, adapter):
-            responses = generate(cast(Any, self.model), prompts, sampling)
+            responses = generate(self.model, prompts, sampling)
         return [
             Utterance(
                 ids=response,
@@ -85,12 +84,21 @@ class Draft:
         """The answer as it stands."""
         return self.revisions[-1] if self.revisions else self.response
 
-    def asked(self, round_: int, recipe: SelfCritiqueRecipe) -> list[Message]:
+    def to_criticise(self, round_: int, recipe: SelfCritiqueRecipe) -> list[Message]:
         """The conversation that ends with the request to criticise the answer as it stands."""
         request = self.principles[round_].critique_request.in_(recipe.language)
         return [
             *self.prompt.messages,
             {"role": "assistant", "content": self.current.text},
+            {"role": "user", "content": request},
+        ]
+
+    def to_revise(self, round_: int, recipe: SelfCritiqueRecipe) -> list[Message]:
+        """The same, with the critique and the request to revise by it."""
+        request = self.principles[round_].revision_request.in_(recipe.language)
+        return [
+            *self.to_criticise(round_, recipe),
+            {"role": "assistant", "content": self.critiques[round_].text},
             {"role": "user", "content": request},
         ]
 
@@ -127,57 +135,40 @@ class Sample(Section):
     seed: int
 
 
-def answer(prompts: Sequence[Prompt], speaker: Speaker, recipe: SelfCritiqueRecipe) -> list[Draft]:
-    """The learner's sampled answers, `num_samples` a prompt, all in one batched generation."""
-    asked = [prompt for prompt in prompts for _ in range(recipe.num_samples)]
-    return [
-        Draft(prompt, response, [])
-        for prompt, response in zip(
-            asked,
-            speaker.say(LEARNER, [prompt.ids for prompt in asked], recipe.temperature),
-            strict=True,
-        )
-    ]
-
-
-def revise(
-    drafts: Sequence[Draft],
+def answer(
+    prompts: Sequence[Prompt],
     speaker: Speaker,
     constitution: Constitution,
     recipe: SelfCritiqueRecipe,
-) -> None:
-    """Criticise and revise in place, round by round, until the critic finds nothing."""
+) -> list[Draft]:
+    """The learner's sampled answers, `num_samples` a prompt, each with its principles."""
+    asked = [prompt for prompt in prompts for _ in range(recipe.num_samples)]
+    said = speaker.say(LEARNER, [prompt.ids for prompt in asked], recipe.temperature)
+    principles = draw_principles(len(asked), constitution, recipe)
+    return [Draft(*parts) for parts in zip(asked, said, principles, strict=True)]
+
+
+def draw_principles(
+    number: int, constitution: Constitution, recipe: SelfCritiqueRecipe
+) -> list[list[Principle]]:
+    """One principle a round for each of `number` answers, drawn with the recipe's seed."""
     chance = random.Random(recipe.seed)
-    for draft in drafts:
-        draft.principles = [
-            chance.choice(constitution.principles) for _ in range(recipe.max_rounds)
-        ]
+    return [chance.choices(constitution.principles, k=recipe.max_rounds) for _ in range(number)]
+
+
+def revise(drafts: Sequence[Draft], speaker: Speaker, recipe: SelfCritiqueRecipe) -> None:
+    """Criticise and revise in place, round by round, until the critic finds nothing."""
     faulty = list(drafts)
     for round_ in range(recipe.max_rounds):
-        asked = [draft.asked(round_, recipe) for draft in faulty]
+        asked = [draft.to_criticise(round_, recipe) for draft in faulty]
         for draft, critique in zip(faulty, speaker.reply(asked), strict=True):
             draft.critiques.append(critique)
-        pairs = [
-            (draft, conversation)
-            for draft, conversation in zip(faulty, asked, strict=True)
-            if not finds_nothing(draft.critiques[-1].text, recipe)
-        ]
-        requests = [
-            [
-                *conversation,
-                {"role": "assistant", "content": draft.critiques[-1].text},
-                {
-                    "role": "user",
-                    "content": draft.principles[round_].revision_request.in_(recipe.language),
-                },
-            ]
-            for draft, conversation in pairs
-        ]
-        faulty = [draft for draft, _ in pairs]
-        for draft, revision in zip(faulty, speaker.reply(requests), strict=True):
+        faulty = [one for one in faulty if not finds_nothing(one.critiques[-1].text, recipe)]
+        asked = [draft.to_revise(round_, recipe) for draft in faulty]
+        for draft, revision in zip(faulty, speaker.reply(asked), strict=True):
             draft.revisions.append(revision)
     revised = [draft for draft in drafts if draft.revisions]
-    asked = [draft.asked(len(draft.revisions) - 1, recipe) for draft in revised]
+    asked = [draft.to_criticise(len(draft.revisions) - 1, recipe) for draft in revised]
     for draft, critique in zip(revised, speaker.reply(asked), strict=True):
         draft.second_critique = critique
 
@@ -198,7 +189,10 @@ def outcome(draft: Draft, recipe: SelfCritiqueRecipe) -> str:
     critique = normalised(draft.critiques[last].text)
     requests = [principle.critique_request, principle.revision_request]
     asked = [normalised(request.in_(recipe.language)) for request in requests]
-    if critique in revision or revision in critique or any(one in revision for one in asked):
+    echoed = any(one in revision for one in [critique, *asked]) or revision in critique
+    if echoed or finds_nothing(
+        draft.current.text, recipe
+    ):  # it speaks as the critic, not to the user
         return "echo"
     if any(revision.startswith(normalised(marker)) for marker in recipe.preamble_markers):
         return "preamble"

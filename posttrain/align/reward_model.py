@@ -37,7 +37,7 @@ from posttrain.models.load import (
 )
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
-from posttrain.tracking import Curves, log_parameters
+from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoint_folder
 from posttrain.train.length_groups import LengthGroups
 from posttrain.train.trainer import GuardedTrainer, arguments
@@ -87,6 +87,7 @@ def train(
         by_kind=judged.by_kind,
         num_pairs=len(held_out),
     )
+    log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
     judge.save(folder)
     return RewardModel.write(folder, "reward_model", facts)
 
@@ -211,7 +212,7 @@ def score_own_samples(
         seed=recipe.seed,
     )
     scorer.model.set_adapter(SFT, inference_mode=True)
-    answers = generate(cast(Any, scorer.model), prompts, sampling)
+    answers = generate(scorer.model, prompts, sampling)
     rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
     return scorer.scores(rows, sampling.batch_size)
 

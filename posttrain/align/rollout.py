@@ -7,7 +7,6 @@ Shapes: B answers, T response positions, N real response tokens (flat, row by ro
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -30,6 +29,9 @@ from posttrain.models.load import adapter_weights, attach, attach_folder, load_b
 from posttrain.recipe.ppo import PpoRecipe
 
 POLICY, REFERENCE, REWARD, VALUE = "policy", "reference", "reward", "value"
+
+BYTES_OF_FULL = 40
+"""A parameter, in float32: two copies that learn (weight, gradient, two moments) and two frozen."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,12 @@ def load_actors(
     Raises:
         ValueError: the SFT policy has full weights, or an artifact stands on another base.
     """
-    facts = assistant.facts
-    if facts.method == "full":
+    if assistant.facts.method == "full":
+        gib = domain.facts.num_parameters * BYTES_OF_FULL / 2**30
         raise ValueError(
             f"{assistant.path}: full weights. Policy, reference, reward model and value function "
-            "would be four copies of the model; PPO runs with adapters on one: set sft.method: lora"
+            f"would be four copies of the model, about {gib:.1f} GiB with gradients and Adam's "
+            "moments; PPO runs with adapters on one base: set sft.method to lora"
         )
     model = attach(load_base(domain), assistant, domain, POLICY, trainable=True)
     check_head(model)
@@ -153,7 +156,7 @@ def sample(
     """
     with using(actors.model, adapter):
         sampling = actors.sampling.model_copy(update={"seed": seed})
-        responses = generate(cast(Any, actors.model), prompts, sampling)
+        responses = generate(actors.model, prompts, sampling)
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
     return responses, actors.scorer.scores(rows, actors.sampling.batch_size).to(actors.device)
 

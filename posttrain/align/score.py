@@ -36,7 +36,8 @@ class ScoreHead(nn.Module):
 
     def forward(self, hidden_BD: Tensor) -> Tensor:
         """Scores of hidden states of any leading shape."""
-        score_B: Tensor = self.linear(hidden_BD.float()).squeeze(-1)
+        with torch.autocast(hidden_BD.device.type, enabled=False):  # a trainer may turn it on
+            score_B: Tensor = self.linear(hidden_BD.float()).squeeze(-1)
         return score_B
 
 

@@ -77,14 +77,14 @@ def train(
     # 1. may the critic be trusted?
     critic = judge_critic(tokens, speaker, recipe)
     # 2. answers, critiques, revisions
-    drafts = answer(prompts, speaker, recipe)
-    revise(drafts, speaker, constitution, recipe)
+    drafts = answer(prompts, speaker, constitution, recipe)
+    revise(drafts, speaker, recipe)
     kept = [draft for draft in drafts if is_kept(outcome(draft, recipe), recipe)]
     revisions = write_revisions(drafts, speaker, critic, assistant, policy, recipe)
     if not kept:
         raise ValueError(
             f"self_critique: none of {len(drafts)} samples was kept (dropped: "
-            f"{revisions.facts.dropped}); read {revisions.path / 'samples.jsonl'}"
+            f"{revisions.facts.dropped}); read {revisions.path / SAMPLES}"
         )
     # 3. what is learned: kept samples, own answers, SFT examples
     learned = [Example.of(draft.prompt.ids, draft.current.ids) for draft in kept]

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Pack by best fit decreasing: each sequence goes into the fullest row that still holds it.
+    """Pack by best fit: each sequence goes into the fullest row that still holds it.
+
+    In the order given. Longest first would fill rows a little better, and make rows of one length
+    each: steps that see only long documents, then only short ones.
 
     Args:
         lengths: tokens of each sequence, none above `capacity`.
@@ -17,8 +20,7 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     assert all(length <= capacity for length in lengths)
     rows: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (room left, row), sorted
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        length = lengths[index]
+    for index, length in enumerate(lengths):
         place = bisect.bisect_left(rooms, (length, -1))
         if place == len(rooms):
             rows.append([index])

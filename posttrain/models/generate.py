@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from peft import PeftModel
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
@@ -46,7 +47,7 @@ class Sampling(Section):
 
 
 def generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], sampling: Sampling
 ) -> list[list[int]]:
     """Answer each prompt, in the order given.
 
@@ -110,7 +111,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _decode(
-    model: PreTrainedModel, rows: list[Sequence[int]], draws_BT: Tensor, sampling: Sampling
+    model: PreTrainedModel | PeftModel,
+    rows: list[Sequence[int]],
+    draws_BT: Tensor,
+    sampling: Sampling,
 ) -> Tensor:
     """New tokens (B, T) of one batch; what follows a row's end token has no meaning."""
     ids_BS, mask_BS = pad_left(rows, sampling.pad_id, model.device)
@@ -166,7 +170,7 @@ def pick(logits_BV: Tensor, draw_B: Tensor, temperature: float) -> Tensor:
 
 
 def _check_lengths(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+    model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], sampling: Sampling
 ) -> None:
     if any(len(prompt) == 0 for prompt in prompts):
         empty = [index for index, prompt in enumerate(prompts) if not prompt]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from posttrain.align.constitution import Localised, Principle
+from posttrain.align.constitution import Constitution, Localised, Principle
 from posttrain.align.critic import compare, gold_case
-from posttrain.align.revise import Draft, Utterance, is_kept, outcome
+from posttrain.align.revise import Draft, Utterance, draw_principles, is_kept, outcome
 from posttrain.align.rows import Prompt
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 
@@ -52,6 +52,7 @@ def draft(
         (draft(revision="is rude"), "echo"),
         (draft(revision="What is wrong? Nothing."), "echo"),
         (draft(revision="mend it. Hello."), "echo"),
+        (draft(revision="I see no fault."), "echo"),
         (draft(revision="here is the revised answer: hello"), "preamble"),
         (draft(revision=""), "empty"),
         (draft(revision="Go  away"), "unchanged"),
@@ -83,6 +84,19 @@ def test_answers_without_fault_are_left_out_where_the_recipe_says_so() -> None:
     assert is_kept("revised", recipe)
 
 
+def test_alignment_27_principles_are_drawn_with_the_seed_one_a_round() -> None:
+    others = [PRINCIPLE.model_copy(update={"id": f"p{index}"}) for index in range(8)]
+    constitution = Constitution(principles=tuple(others))
+
+    def drawn(seed: int) -> list[list[str]]:
+        recipe = RECIPE.model_copy(update={"seed": seed, "max_rounds": 3})
+        return [[one.id for one in row] for row in draw_principles(30, constitution, recipe)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert {len(row) for row in drawn(1)} == {3}
+    assert len({one for row in drawn(1) for one in row}) == 8
+
+
 def test_the_critics_figures_by_hand() -> None:
     gold = [True, True, False, False, False]
     report = compare(gold, said=[True, False, False, False, True])
@@ -103,5 +117,5 @@ def test_a_gold_case_ends_with_the_request() -> None:
     conversation, critique = gold_case("i1", turns)
     assert [turn["content"] for turn in conversation] == ["0", "1", "2", "3"]
     assert critique == "4"
-    with pytest.raises(ValueError, match="instruction i1: .* has 1 assistant turns"):
+    with pytest.raises(ValueError, match=r"instruction i1: .* has 1 assistant turns"):
         gold_case("i1", turns[:4])

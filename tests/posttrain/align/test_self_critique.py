@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from posttrain.align import self_critique
+from posttrain.align import revise, self_critique
 from posttrain.align.imitate import Example, ExampleCollator, Imitation
 from posttrain.align.revise import Sample
 from posttrain.align.revisions_report import read_samples, render
@@ -117,30 +118,19 @@ def test_alignment_31_training_mixes_revisions_with_examples_and_own_answers(
 
 
 def test_a_bad_critic_is_refused_with_its_figures(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: SelfCritiqueRecipe
+    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: SelfCritiqueRecipe, tmp_path: Path
 ) -> None:
-    """A critic whose every verdict is read as `no fault`."""
-    blind = recipe.model_copy(update={"no_fault_markers": ("red", "fine")})
-    blind = blind.model_copy(update={"min_critic_accuracy": 1.0, "no_fault_markers": ("x",)})
-    wrong = Tokens.write(copied(tokens, "x marks no fault"), "tokenize", tokens.facts)
-    with pytest.raises(
-        ValueError, match=r"critic judges 0\.\d+ of 30 .*min_critic_accuracy \(1\.0"
-    ):
-        self_critique.train(wrong, domain, assistant, assistant, blind)
-
-
-def copied(tokens: Tokens, verdict: str) -> Path:
-    """The tokens with other gold verdicts for faultless answers."""
-    folder = tokens.path.with_name("other-verdicts")
-    folder.mkdir()
+    """Against gold verdicts that are the other way round, every verdict is wrong."""
+    swapped = {"all fine": "there is red in it", "there is red in it": "all fine"}
     rows = pq.read_table(tokens.path / "instructions.parquet").to_pylist()
     for row in rows:
         for turn in row["messages"]:
-            turn["content"] = verdict if turn["content"] == "all fine" else turn["content"]
-    pq.write_table(pa.Table.from_pylist(rows), folder / "instructions.parquet")
-    for role in ("preferences", "prompts"):
-        (folder / f"{role}.parquet").write_bytes((tokens.path / f"{role}.parquet").read_bytes())
-    return folder
+            turn["content"] = swapped.get(turn["content"], turn["content"])
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "instructions.parquet")
+    (tmp_path / "prompts.parquet").write_bytes((tokens.path / "prompts.parquet").read_bytes())
+    wrong = Tokens.write(tmp_path, "tokenize", tokens.facts)
+    with pytest.raises(ValueError, match=r"judges 0\.0\d+ of 30 .*min_critic_accuracy \(0\.7\)"):
+        self_critique.train(wrong, domain, assistant, assistant, recipe)
 
 
 def test_alignment_28_a_prompt_that_is_also_measured_is_refused(
@@ -163,7 +153,7 @@ def test_unknown_kinds_are_refused_by_name(
         self_critique.train(tokens, domain, assistant, assistant, wrong)
 
 
-def test_several_rounds_stop_when_the_critique_finds_nothing(
+def test_alignment_27_several_rounds_stop_when_the_critique_finds_nothing(
     tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: SelfCritiqueRecipe
 ) -> None:
     more = recipe.model_copy(update={"max_rounds": 3, "max_steps": 1, "num_samples": 2})
@@ -173,6 +163,27 @@ def test_several_rounds_stop_when_the_critique_finds_nothing(
         assert not any(verdicts[:-1]), "nothing follows a critique that found nothing"
         assert verdicts[-1] or len(verdicts) == 3
         assert (one.rounds[-1].revision is None) == verdicts[-1]
+
+
+def test_alignment_33_all_generation_is_batched(
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    recipe: SelfCritiqueRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """64 answers, their critiques, revisions and second critiques; 30 gold cases; own answers."""
+    calls = []
+
+    def counted(*arguments: Any) -> list[list[int]]:
+        calls.append(len(arguments[1]))
+        return generate(*arguments)
+
+    monkeypatch.setattr(revise, "generate", counted)
+    short = recipe.model_copy(update={"max_steps": 1})
+    self_critique.train(tokens, domain, assistant, assistant, short)
+    assert len(calls) == 6
+    assert calls[:3] == [30, 64, 64]
 
 
 def test_an_interrupted_run_ends_in_the_same_bytes(

@@ -27,6 +27,7 @@ from posttrain.models.generate import (
     positions,
 )
 
+NEVER = 10_000  # no token of the vocabulary: responses run to their full length
 FAMILIES = ("llama", "gemma3", "gpt2", "qwen3")
 SIZES = {
     "vocab_size": 300,
@@ -66,7 +67,7 @@ def prompts() -> list[list[int]]:
 
 
 def sampling(**changes: object) -> Sampling:
-    plain = {"max_new_tokens": 30, "temperature": 0, "end_ids": (299,), "pad_id": 0}
+    plain = {"max_new_tokens": 30, "temperature": 0, "end_ids": (NEVER,), "pad_id": 0}
     return Sampling.model_validate({**plain, "batch_size": 8, "seed": 0, **changes})
 
 
