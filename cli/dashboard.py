@@ -36,9 +36,7 @@ def dashboard(
         for name, (address, command) in servers.items():
             with (log / f"{name.lower()}.log").open("ab") as output:
                 started.append(
-                    subprocess.Popen(
-                        command, start_new_session=True, stdout=output, stderr=output
-                    )
+                    subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
                 )
             _wait(name, address, started[-1])
             print(f"{name:7} {address}", flush=True)

@@ -218,7 +218,9 @@ class Folder(Generic[Facts]):
         Curves and Data Docs are left out: they carry times.
         """
         manifest = self.manifest
-        files = {name: sha for name, sha in manifest.files.items() if name.split("/")[0] not in TIMED}
+        files = {
+            name: sha for name, sha in manifest.files.items() if name.split("/")[0] not in TIMED
+        }
         return sha256_of([manifest.kind, manifest.stage, manifest.facts, files])
 
 

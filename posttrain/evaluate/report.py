@@ -71,7 +71,17 @@ def render(
         passed=all(outcome.passed for outcome in outcomes) if outcomes else None,
         last_stage=stage_label(evaluation.stages[-1].stage),
         run=lineage.get("zenml_run"),
-        sentences=verdict.stage_sentences(evaluation),
+        sentences=[
+            *verdict.stage_sentences(evaluation),
+            *(
+                sentence
+                for sentence in (
+                    verdict.length_sentence(evaluation),
+                    verdict.entropy_sentence(histories.get("ppo", ())),
+                )
+                if sentence is not None
+            ),
+        ],
         reward_sentence=verdict.reward_sentence(evaluation),
         limits=[(outcome.passed, verdict.outcome_sentence(outcome)) for outcome in outcomes],
         stages=[stage_label(stage.stage) for stage in evaluation.stages],

@@ -1,5 +1,7 @@
 """An evaluation in plain sentences: did it meet its limits, and what did each stage do."""
 
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from posttrain.evaluate.wording import (
@@ -48,6 +50,9 @@ AIMS = {
         ("helpfulness", "fact_accuracy"),
     ),
 }
+
+COLLAPSE = 0.1
+"""Share of the first rollout's entropy below which a policy repeats itself."""
 
 SHORT = {
     "perplexity_domain": "perplexity",
@@ -113,6 +118,40 @@ def reward_sentence(evaluation: Evaluation) -> Sentence | None:
         lead="The reward model prefers the right answer",
         detail=f"in {share} of {reward.num_pairs:,} held-out pairs{least}",
         good=None,
+    )
+
+
+def length_sentence(evaluation: Evaluation) -> Sentence | None:
+    """How much of PPO's gain length alone would explain, by SFT's own slope of score on length."""
+    found = {one.stage: one for one in evaluation.scored}
+    sft, ppo = found.get("sft"), found.get("ppo")
+    if sft is None or ppo is None or len(set(sft.lengths)) < 2:
+        return None
+    slope = statistics.linear_regression(sft.lengths, sft.scores).slope
+    longer = statistics.fmean(ppo.lengths) - statistics.fmean(sft.lengths)
+    gain = statistics.fmean(ppo.scores) - statistics.fmean(sft.scores)
+    return Sentence(
+        lead="Length explains" if slope * longer > 0 else "Length explains nothing",
+        detail=(
+            f"{number(slope * longer)} of the score's {number(gain)}: answers are {number(longer)} "
+            "tokens longer, and SFT's own longer answers score higher"
+            if slope * longer > 0
+            else f"of the score's {number(gain)}"
+        ),
+        good=None if gain <= 0 else slope * longer < gain,
+    )
+
+
+def entropy_sentence(history: Sequence[Mapping[str, float | None]]) -> Sentence | None:
+    """Whether the policy still explores: entropy a token, first and last rollout."""
+    points = [value for point in history if (value := point.get("entropy")) is not None]
+    if len(points) < 2:
+        return None
+    collapsed = points[-1] < COLLAPSE * points[0]
+    return Sentence(
+        lead="PPO's entropy collapsed" if collapsed else "PPO's entropy held",
+        detail=f"{number(points[0])} → {number(points[-1])} nats a token",
+        good=not collapsed,
     )
 
 

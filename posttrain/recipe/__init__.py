@@ -90,7 +90,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
-        for name, stage in (("ppo", self.ppo), ("self_critique", self.self_critique)):
+        for name in ("reward_model", "ppo", "self_critique"):
+            stage: RewardModelRecipe | PpoRecipe | SelfCritiqueRecipe | None = getattr(self, name)
             if stage is not None and stage.max_new_tokens >= self.tokenize.max_length:
                 raise ValueError(
                     f"{name}.max_new_tokens ({stage.max_new_tokens}) must leave room for a prompt "

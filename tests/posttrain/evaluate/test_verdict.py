@@ -3,13 +3,15 @@
 import pytest
 
 from posttrain.evaluate.verdict import (
+    entropy_sentence,
     headline,
+    length_sentence,
     outcome_sentence,
     reward_sentence,
     stage_sentences,
 )
 from posttrain.evaluate.wording import figure_label, figure_names, in_words, number
-from posttrain.reports import Figure, RuleOutcome
+from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers
 from tests import samples
 
 
@@ -102,3 +104,43 @@ def test_probes_stand_after_the_perplexities() -> None:
 def test_labels_read_as_words() -> None:
     assert figure_label("fact_accuracy.A") == "Fact accuracy A"
     assert in_words(["a", "b", "c"]) == "a, b and c"
+
+
+def scored(sft: list[tuple[int, float]], ppo: list[tuple[int, float]]) -> Evaluation:
+    evaluation = samples.evaluation(last="self_critique")
+    answers = tuple(
+        ScoredAnswers(
+            stage=stage,  # type: ignore[arg-type]
+            lengths=tuple(length for length, _ in points),
+            scores=tuple(score for _, score in points),
+        )
+        for stage, points in (("sft", sft), ("ppo", ppo))
+    )
+    return evaluation.model_copy(update={"scored": answers})
+
+
+def test_length_that_does_the_work_is_said() -> None:
+    # SFT's slope is 0.5 a token; PPO is 4 tokens longer: 2.0 of a gain of 2.0
+    sentence = length_sentence(scored([(8, 0.0), (10, 1.0)], [(13, 2.5), (13, 2.5)]))
+    assert sentence is not None
+    assert sentence.detail.startswith("2.00 of the score's 2.00: answers are 4.00 tokens longer")
+    assert sentence.good is False
+
+
+def test_length_without_a_slope_explains_nothing() -> None:
+    sentence = length_sentence(scored([(8, 1.0), (10, 1.0)], [(13, 2.0), (13, 2.0)]))
+    assert sentence is not None
+    assert (sentence.lead, sentence.good) == ("Length explains nothing", True)
+
+
+@pytest.mark.parametrize(("last", "good"), [(0.5, True), (0.05, False)])
+def test_entropy_that_collapses_is_said(last: float, good: bool) -> None:
+    sentence = entropy_sentence([{"step": 1, "entropy": 0.7}, {"step": 2, "entropy": last}])
+    assert sentence is not None
+    assert sentence.good is good
+    assert ("collapsed" in sentence.lead) is not good
+
+
+def test_without_alignment_nothing_is_said() -> None:
+    assert length_sentence(samples.evaluation()) is None
+    assert entropy_sentence([]) is None

@@ -53,7 +53,9 @@ def test_a_run_starts_from_the_champion_of_another(
     stage = StageEvaluation(stage="sft", figures={}, samples=())
     evaluation = Evaluation(
         stages=(stage,),
-        reward_model=None, scored=(), revisions=(),
+        reward_model=None,
+        scored=(),
+        revisions=(),
         held_out_hash="",
         data_hashes={},
         policy_hash=policy.content_hash(),
