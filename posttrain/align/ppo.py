@@ -101,9 +101,8 @@ def optimise(
     """The loop: roll out, reward, estimate advantages, update; until plan or gain is reached.
 
     Returns:
-        Figures of the whole stage: iterations, seconds, first and last entropy, last KL.
+        Figures of the whole stage: iterations, first and last entropy, last KL.
     """
-    started = time.perf_counter()
     scale = sft_scale(actors, prompts[: recipe.num_held_out], recipe)
     normalise_value(actors, scale)
     policy_optimizer = adam(actors.policy_weights, recipe)
@@ -162,7 +161,6 @@ def optimise(
             break
     return {
         "iterations": float(len(history)),
-        "seconds": time.perf_counter() - started,
         "first_entropy": history[0]["entropy"],
         "last_entropy": history[-1]["entropy"],
         "last_rollout_kl": history[-1]["kl"],

@@ -59,7 +59,7 @@ class GuardedTrainer(Trainer):
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         """Clip, and look: a NaN loss makes every gradient NaN, so one look a step sees both."""
-        norm: torch.Tensor = super()._clip_grad_norm(model)
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         if not math.isfinite(float(norm)):
             self.num_bad_steps += 1
             if self.num_bad_steps > self.max_bad_steps:
