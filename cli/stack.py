@@ -38,7 +38,13 @@ def _stack(uri: str) -> None:
     from zenml.enums import StackComponentType
 
     client = Client()
-    if any(stack.name == STACK for stack in client.list_stacks(name=STACK)):
+    if client.list_stacks(name=STACK).items:
+        known = client.get_stack_component(StackComponentType.EXPERIMENT_TRACKER, TRACKER)
+        if known.configuration["tracking_uri"] != uri:
+            raise ValueError(
+                f"the stack {STACK!r} tracks to {known.configuration['tracking_uri']}, and "
+                f"MLFLOW_TRACKING_URI is {uri}: was the checkout moved? `make clean` starts anew"
+            )
         client.activate_stack(STACK)
         return
     components: dict[StackComponentType, Any] = {

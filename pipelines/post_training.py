@@ -24,7 +24,7 @@ def post_training(recipe: PostTrainingRecipe) -> None:
     """Ingest, fine-tune, align, measure, promote."""
     raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)
     records, quarantine, _ = validate(raw, recipe.validation)
-    base = base_model.with_options(cache_policy=on_base(recipe.base_model))(
+    base = base_model.with_options(cache_policy=on_base(recipe.base_model, recipe.template))(
         records, recipe.base_model, recipe.preflight
     )
     chats = template(records, base, recipe.template)

@@ -70,6 +70,9 @@ class BaseModelFacts(Section):
     template_hash: str
     """Of the resolved chat template."""
 
+    outside: dict[str, str]
+    """File -> SHA-256 of weights in a local folder outside the artifact; else empty."""
+
     fingerprint: str
     """SHA-256 over shapes, vocabulary and content (commit or file hashes, delta included)."""
 
@@ -210,6 +213,19 @@ class Folder(Generic[Facts]):
             name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
         ):
             raise ValueError(f"{self.path}: differs from its manifest in {bad}; run the step again")
+        return self
+
+    def made_by(self, *stages: str) -> Self:
+        """Refuse a folder of the right kind that another step made.
+
+        Raises:
+            ValueError: names the step that made it, and those that may.
+        """
+        if self.stage not in stages:
+            raise ValueError(
+                f"{self.path}: a {self.KIND} made by {self.stage!r}; one made by "
+                f"{' or '.join(map(repr, stages))} is wanted"
+            )
         return self
 
     def content_hash(self) -> str:

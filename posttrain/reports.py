@@ -45,6 +45,9 @@ class RewardEvaluation(Section):
     accuracy: float
     by_kind: dict[str, float]
     num_pairs: int
+    figures: dict[str, float]
+    """`margin_mean`; `calibration_error` and, a bin of confidence in per cent, `accuracy_at_X_to_Y`
+    and `num_at_X_to_Y`; `accuracy_equal_length`, `num_equal_length`; `length_correlation`."""
 
 
 class ScoredAnswers(Section):
@@ -85,8 +88,12 @@ class Evaluation(Section):
     revisions: tuple[Revision, ...]
     """Some of the self-critique's samples; empty without it."""
 
+    critic_accuracy: float | None
+    """Share of held-out critiques that the critic gets right; None without self-critique."""
+
     held_out_hash: str
-    """SHA-256 of the held-out tokens: figures compare only where it is equal."""
+    """SHA-256 of what is measured on (held-out tokens, probes, PPO's held-out prompts) and how
+    (the evaluation recipe, less what sets effort alone): figures compare only where it is equal."""
 
     data_hashes: dict[str, str]
     """Role -> SHA-256 of the validated records that the run trained and measured on."""

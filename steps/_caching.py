@@ -5,6 +5,7 @@ changed data file would go unnoticed.
 """
 
 import ast
+import json
 from pathlib import Path
 
 from zenml.config.cache_policy import CachePolicy
@@ -13,6 +14,7 @@ from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
+from posttrain.recipe.template import TemplateRecipe
 
 ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
@@ -35,20 +37,21 @@ def on_data(recipe: IngestRecipe) -> CachePolicy:
     return _on_source("posttrain.data.ingest", "data_", recipe)
 
 
-def on_base(recipe: BaseModelRecipe) -> CachePolicy:
-    """A policy for `base_model` that re-runs it when a branch or an alias has moved."""
-    return _on_source("posttrain.models.base", "base_", recipe)
+def on_base(recipe: BaseModelRecipe, template: TemplateRecipe) -> CachePolicy:
+    """A policy for `base_model` that re-runs it when a branch, an alias or the template changes."""
+    return _on_source("posttrain.models.base", "base_", recipe, template.chat_template)
 
 
 def on_constitution(recipe: SelfCritiqueRecipe) -> CachePolicy:
     """A policy for `self_critique` that re-runs it when the principles change."""
-    return depends_on("posttrain.align.self_critique", recipe.constitution)
+    return _on_source("posttrain.align.self_critique", "file_", recipe, recipe.constitution)
 
 
-def _on_source(module: str, prefix: str, recipe: Section) -> CachePolicy:
+def _on_source(module: str, prefix: str, recipe: Section, file: str | None = None) -> CachePolicy:
     # ZenML's `cache_func` takes no argument, and is looked up by name wherever the key is
     # computed: so the recipe travels in the name.
-    name = prefix + recipe.model_dump_json(exclude_defaults=True).encode().hex()
+    values = {"recipe": recipe.model_dump(mode="json", exclude_defaults=True), "file": file}
+    name = prefix + json.dumps(values).encode().hex()
     found = CachePolicy(cache_func=f"steps._sources.{name}").cache_func
     return depends_on(module).model_copy(update={"cache_func": found})
 

@@ -1,29 +1,32 @@
 """Functions without arguments whose name is a recipe: what ZenML's `cache_func` can look up.
 
 `steps._sources.data_<hex>` is the digest of the data sources that the ingest section in <hex>
-names, `base_<hex>` that of a base model. The key is computed where the step is about to start, in a
-scheduled run long after the pipeline was compiled: a digest taken at compile time would freeze
-what the run looks at.
+names, `base_<hex>` that of a base model and its template, `file_<hex>` that of a file. The key is
+computed where the step is about to start, in a scheduled run long after the pipeline was compiled:
+a digest taken at compile time would freeze what the run looks at.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
 
-DATA, BASE = "data_", "base_"
-
 
 def __getattr__(name: str) -> Callable[[], str]:
-    if name.startswith(DATA):
-        return lambda: _data(IngestRecipe.model_validate_json(_json(name, DATA)))
-    if name.startswith(BASE):
-        return lambda: _base(BaseModelRecipe.model_validate_json(_json(name, BASE)))
-    raise AttributeError(name)
-
-
-def _json(name: str, prefix: str) -> bytes:
-    return bytes.fromhex(name.removeprefix(prefix))
+    prefix, _, encoded = name.partition("_")
+    if prefix not in ("data", "base", "file") or not encoded:
+        raise AttributeError(name)
+    values: dict[str, Any] = json.loads(bytes.fromhex(encoded))
+    recipe, file = values["recipe"], values["file"]
+    if prefix == "data":
+        return lambda: _data(IngestRecipe.model_validate(recipe))
+    if prefix == "base":
+        return lambda: _base(BaseModelRecipe.model_validate(recipe)) + _file(file)
+    return lambda: _file(file)
 
 
 def _data(recipe: IngestRecipe) -> str:
@@ -36,3 +39,10 @@ def _base(recipe: BaseModelRecipe) -> str:
     from posttrain.models.source import digest
 
     return digest(recipe)
+
+
+def _file(name: str | None) -> str:
+    """A missing file is the step's to name: it says which field asks for it."""
+    if name is None or not Path(name).is_file():
+        return "absent"
+    return hashlib.sha256(Path(name).read_bytes()).hexdigest()

@@ -10,6 +10,7 @@ from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
 from steps._caching import depends_on
+from steps._lineage import lineage
 
 TEMPLATES = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
 
@@ -33,4 +34,5 @@ def evaluate(
 
     stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions)
     evaluation = evaluate(stages, recipe)
-    return evaluation, HTMLString(report(stages, evaluation, quarantine, promotion))
+    page = report(stages, evaluation, quarantine, promotion, lineage())
+    return evaluation, HTMLString(page)

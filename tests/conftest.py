@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Records, RecordsFacts, Reference
-from posttrain.models.base import seal
+from posttrain.models.seal import seal
 from posttrain.models.tokenizer import train_tokenizer
 
 WORDS = ("red", "blue", "green", "gold")

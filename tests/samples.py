@@ -46,6 +46,18 @@ REVISIONS = (
     ),
 )
 
+JUDGED = {
+    "margin_mean": 2.31,
+    "calibration_error": 0.041,
+    "accuracy_at_50_to_60": 0.52,
+    "num_at_50_to_60": 31.0,
+    "accuracy_at_90_to_100": 0.98,
+    "num_at_90_to_100": 369.0,
+    "accuracy_equal_length": 0.914,
+    "num_equal_length": 212.0,
+    "length_correlation": 0.08,
+}
+
 FIGURES: dict[Stage, dict[str, float]] = {
     "untrained": {
         "perplexity_domain": 1581.2,
@@ -186,12 +198,13 @@ def evaluation(
         if stage == last:
             break
     kinds = {"wrong_value": 0.83, "other_fact": 0.88, "rude": 1.0}
-    reward = RewardEvaluation(accuracy=0.933, by_kind=kinds, num_pairs=400)
+    reward = RewardEvaluation(accuracy=0.933, by_kind=kinds, num_pairs=400, figures=JUDGED)
     return Evaluation(
         stages=tuple(stages),
         reward_model=reward if last in ("ppo", "self_critique") else None,
         scored=SCORED if last == "self_critique" else (),
         revisions=REVISIONS if last == "self_critique" else (),
+        critic_accuracy=0.87 if last == "self_critique" else None,
         held_out_hash=held_out_hash,
         data_hashes={"corpus": sha256_of("corpus")},
         policy_hash=policy_hash,
@@ -267,6 +280,7 @@ def base_model(
         max_positions=256,
         tokenizer_hash=TOKENIZER_HASH,
         template_hash=TEMPLATE_HASH,
+        outside={},
         fingerprint=sha256_of([kind, weights]),
     )
     return BaseModel.write(folder, "base_finetune", facts)

@@ -11,8 +11,10 @@ Shapes: B answers of a rollout, T response positions, N real response tokens of 
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from posttrain.align.losses import adapted_kl_coef, gae, penalised_rewards, whiten
 from posttrain.align.ppo_figures import (
@@ -47,10 +49,14 @@ from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
+from posttrain.models.load import check_tokens, save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
 from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.train.checkpoints import checkpoint_folder, forget
+
+LAST_GOOD = "last_good"
 
 
 class Scale(Section):
@@ -68,9 +74,10 @@ def train(
     Raises:
         ValueError: the artifacts do not fit, or the reward model cannot tell SFT's answers apart.
         FloatingPointError: a loss or gradient is NaN or infinite.
-        RuntimeError: KL exploded.
+        RuntimeError: KL exploded. Either way a note says where the last good policy lies.
     """
-    tokens.verify()
+    check_tokens(tokens, domain)
+    assistant.made_by("sft")
     runtime = prepare(recipe.seed)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
@@ -87,18 +94,31 @@ def train(
     folder = runtime.new_folder("ppo")
     log_parameters("ppo", recipe.model_dump())
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
-    figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"))
+    checkpoints = checkpoint_folder("ppo", recipe, tokens, domain, assistant, reward)
+    try:
+        figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
+    except (FloatingPointError, RuntimeError) as error:
+        error.add_note(f"The last good policy lies in {checkpoints / LAST_GOOD}.")
+        raise
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
     log_figures("ppo", gained)
     figures |= gained
-    return write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
+    policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
+    forget(checkpoints)
+    return policy
 
 
 def optimise(
-    actors: Actors, prompts: Sequence[list[int]], recipe: PpoRecipe, curves: Curves
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    recipe: PpoRecipe,
+    curves: Curves,
+    checkpoints: Path,
 ) -> dict[str, float]:
     """The loop: roll out, reward, estimate advantages, update; until plan or gain is reached.
+
+    The policy of each healthy rollout is kept in `checkpoints`.
 
     Returns:
         Figures of the whole stage: iterations, first and last entropy, last KL.
@@ -109,7 +129,7 @@ def optimise(
     value_optimizer = adam(actors.value_weights, recipe)
     kl_coef = recipe.kl_coef
     history: list[dict[str, float]] = []
-    for iteration in range(1, recipe.num_iterations + 1):
+    for iteration in tqdm(range(1, recipe.num_iterations + 1), desc="ppo"):
         begun = time.perf_counter()
         set_learning_rate([policy_optimizer, value_optimizer], iteration, recipe)
 
@@ -117,6 +137,7 @@ def optimise(
         batch = draw(prompts, iteration, recipe)
         rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
         check_rollout(iteration, rollout, recipe)
+        save_adapter(actors.model, POLICY, checkpoints / LAST_GOOD)
         mask_BT = rollout.mask_BT
 
         # 2. scores: in units of SFT's; a fixed one where no end token came

@@ -30,6 +30,7 @@ from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling, generate
 from posttrain.models.load import (
     attach,
+    check_tokens,
     count_adapted,
     load_base,
     save_adapter,
@@ -38,7 +39,7 @@ from posttrain.models.load import (
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder
+from posttrain.train.checkpoints import checkpoint_folder, forget
 from posttrain.train.length_groups import LengthGroups
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -53,7 +54,8 @@ def train(
     Raises:
         ValueError: there are no pairs, a prompt is in both splits, or the artifacts do not fit.
     """
-    tokens.verify()
+    check_tokens(tokens, domain)
+    assistant.made_by("sft")
     runtime = prepare(recipe.seed)
     tokenizer = load_tokenizer(domain)
     ends, pad = end_tokens(tokenizer), pad_id(tokenizer)
@@ -74,11 +76,12 @@ def train(
     raw = Scorer(model, REWARD, judge.head, mean=0.0, pad_id=pad)
     own_N = score_own_samples(raw, prompts[: recipe.num_samples], ends, recipe)
     judged = judge_pairs(held_out, raw, 2 * recipe.batch_size, recipe.length_band)
+    num_modules, num_weights = count_adapted(model, REWARD)
     facts = RewardModelFacts(
         trained_on=trained_on(domain),
         method="lora",
-        num_trainable=sum(weight.numel() for weight in judge.trained()),
-        num_adapted_modules=count_adapted(model, REWARD)[0],
+        num_trainable=num_weights + sum(weight.numel() for weight in judge.head.parameters()),
+        num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),
         figures={**fitted, **judged.figures, "identical_dropped": float(num_same)},
         score_mean=float(own_N.mean()),
@@ -89,7 +92,9 @@ def train(
     )
     log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
     judge.save(folder)
-    return RewardModel.write(folder, "reward_model", facts)
+    reward = RewardModel.write(folder, "reward_model", facts)
+    forget(checkpoints)
+    return reward
 
 
 class Judge(nn.Module):

@@ -37,12 +37,12 @@ from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, To
 from posttrain.data.chat import Message, end_tokens
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
-from posttrain.models.load import attach, load_base
+from posttrain.models.load import attach, check_tokens, load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import Curves, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder
+from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.train.checkpoints import checkpoint_folder, forget
 
 
 def train(
@@ -64,7 +64,9 @@ def train(
     Raises:
         ValueError: the critic judges too badly, no sample was kept, or the artifacts do not fit.
     """
-    tokens.verify()
+    check_tokens(tokens, domain)
+    assistant.made_by("sft")
+    policy.made_by("sft", "ppo")  # SFT's own answers may be revised too: a run without PPO
     constitution = load_constitution(Path(recipe.constitution))
     runtime = prepare(recipe.seed)
     prompts = read_prompts(tokens, recipe.prompt_set)
@@ -106,6 +108,8 @@ def train(
         "num_instructions": float(len(mixed)),
     }
     aligned = write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
+    log_figures("self_critique", figures)
+    forget(checkpoints)
     return aligned, revisions
 
 

@@ -65,7 +65,8 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
         for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True)
         if on and token in special
     ]
-    return tuple(dict.fromkeys([*turn[:1], tokenizer.eos_token_id]))
+    # the last: a template may mark the turn's header too
+    return tuple(dict.fromkeys([*turn[-1:], tokenizer.eos_token_id]))
 
 
 def _render(

@@ -3,7 +3,7 @@
 What is dropped here is counted: conversations with more turns than the recipe allows.
 """
 
-import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +41,7 @@ def template(records: Records, base: BaseModel, recipe: TemplateRecipe) -> Chats
 
     The corpus is handed on as it is; it has no turns.
     """
+    records.verify()
     folder = Runtime.from_environment().new_folder("chats")
     num_rows: dict[str, int] = {}
     dropped: dict[str, dict[str, int]] = {}
@@ -52,9 +53,7 @@ def template(records: Records, base: BaseModel, recipe: TemplateRecipe) -> Chats
             dropped[role] = dict(counts)
     corpus = records.file("corpus")
     if corpus.exists():
-        os.link(corpus, folder / corpus.name) if _linkable(corpus, folder) else (
-            folder / corpus.name
-        ).write_bytes(corpus.read_bytes())
+        shutil.copyfile(corpus, folder / corpus.name)
         num_rows["corpus"] = records.facts.num_rows["corpus"]
     facts = base.facts
     return Chats.write(
@@ -95,7 +94,3 @@ def _messages(role: Role, row: Row) -> list[dict[str, Any]]:
     if role == "probes":
         return [{"role": "user", "content": row["prompt"]}]
     return list(row["prompt"])
-
-
-def _linkable(file: Path, folder: Path) -> bool:
-    return file.stat().st_dev == folder.stat().st_dev

@@ -76,6 +76,7 @@ class Verdicts:
 def validate(records: Records, recipe: ValidationRecipe) -> Validated:
     """Part records into those to train on and those that failed, with a report on both."""
     runtime = Runtime.from_environment()
+    records.verify()
     clean, failed = runtime.new_folder("records"), runtime.new_folder("quarantine")
     roles = [role for role in ROLES if records.file(role).exists()]
     held_out = held_out_prints(records, roles)

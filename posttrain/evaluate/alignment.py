@@ -55,26 +55,20 @@ def measure(
         and the answers' lengths and scores.
     """
     actors = _actors(tokens, domain, policies["sft"], reward, ppo)
-    prompts = [prompt.ids for prompt in read_prompts(tokens, ppo.held_out_set)][: ppo.num_held_out]
-    drawn = (recipe.num_bootstrap, recipe.seed)
+    prompts = held_out_prompts(tokens, ppo)
     figures: dict[Stage, dict[str, Figure]] = {}
     scored = []
     for stage, policy in policies.items():
         if stage != "sft":
             attach(actors.model, policy, domain, stage, trainable=False)
-        adapter = REFERENCE if stage == "sft" else stage
-        responses, score_B = sample(actors, prompts, recipe.seed, adapter)
-        scores = [float(score) for score in score_B]
-        figures[stage] = {
-            "mean_score": bootstrap.mean(scores, *drawn),
-            "score_std": bootstrap.deviation(scores, *drawn),
-        }
-        if stage != "sft":
-            nats = _kl(actors, prompts, responses, adapter)
-            figures[stage]["kl_to_sft"] = bootstrap.mean(nats, *drawn)
-        lengths = tuple(len(response) for response in responses)
-        scored.append(ScoredAnswers(stage=stage, lengths=lengths, scores=tuple(scores)))
+        figures[stage], answers = _of_stage(actors, prompts, stage, recipe)
+        scored.append(answers)
     return figures, tuple(scored)
+
+
+def held_out_prompts(tokens: Tokens, ppo: PpoRecipe) -> list[list[int]]:
+    """Ids of the prompts that every policy answers."""
+    return [prompt.ids for prompt in read_prompts(tokens, ppo.held_out_set)][: ppo.num_held_out]
 
 
 def revisions_to_read(revisions: Revisions) -> tuple[Revision, ...]:
@@ -111,6 +105,25 @@ def _actors(
         seed=ppo.seed,
     )
     return Actors(model, scorer, scorer.head, sampling, ppo.forward_batch_size)
+
+
+def _of_stage(
+    actors: Actors, prompts: list[list[int]], stage: Stage, recipe: EvaluationRecipe
+) -> tuple[dict[str, Figure], ScoredAnswers]:
+    """One policy, whose adapter is attached."""
+    drawn = (recipe.num_bootstrap, recipe.seed)
+    adapter = REFERENCE if stage == "sft" else stage
+    responses, score_B = sample(actors, prompts, recipe.seed, adapter)
+    scores = [float(score) for score in score_B]
+    figures = {
+        "mean_score": bootstrap.mean(scores, *drawn),
+        "score_std": bootstrap.deviation(scores, *drawn),
+    }
+    if stage != "sft":
+        nats = _kl(actors, prompts, responses, adapter)
+        figures["kl_to_sft"] = bootstrap.mean(nats, *drawn)
+    lengths = tuple(len(response) for response in responses)
+    return figures, ScoredAnswers(stage=stage, lengths=lengths, scores=tuple(scores))
 
 
 def _kl(

@@ -128,6 +128,31 @@ def scatter(title: str, x_label: str, groups: Sequence[Series]) -> str:
         return _svg(canvas, title)
 
 
+def calibration(title: str, bins: Sequence[tuple[float, float, float]]) -> str:
+    """Accuracy of each bin of confidence (low, high, accuracy; shares) against what was claimed."""
+    with mpl.rc_context(STYLE):
+        canvas, axes = _axes()
+        axes.plot([0.5, 1], [0.5, 1], color=RULE, linewidth=1.2, zorder=1)
+        for low, high, accuracy in bins:
+            axes.plot([low, high], [accuracy] * 2, color=SERIES[0], linewidth=2, zorder=2)
+        axes.plot(
+            [(low + high) / 2 for low, high, _ in bins],
+            [accuracy for _, _, accuracy in bins],
+            "o",
+            color=SERIES[0],
+            markersize=5,
+            zorder=3,
+        )
+        axes.set_ylim(-0.06, 1.06)
+        axes.set_yticks([0, 0.5, 1])
+        axes.set_xlim(0.48, 1.02)
+        axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        axes.set_xlabel("confidence")
+        return _svg(canvas, title)
+
+
 def finite(value: float | None) -> bool:
     """Whether a point of a curve can be drawn."""
     return value is not None and math.isfinite(value)

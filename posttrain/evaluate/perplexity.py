@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
+from posttrain.align.forward import causal, check_head, hidden_states, logits
 from posttrain.evaluate import bootstrap
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.reports import Figure
@@ -47,10 +47,10 @@ def perplexity(model: PreTrainedModel, texts: Sequence[Scored], recipe: Evaluati
         recipe: window and stride in tokens, batch size in windows, bootstrap resamples.
 
     Raises:
-        ValueError: no position counts.
+        ValueError: no position counts, or the model scales its logits in a way that we don't know.
     """
     losses = [0.0] * len(texts)
-    _check_head(model, texts[0].input_ids[:16])
+    check_head(model)
     windows = [one for i, text in enumerate(texts) for one in _windows(i, text, recipe)]
     windows.sort(key=lambda one: len(one.input_ids))  # like lengths together: little padding
     for at in range(0, len(windows), recipe.batch_size):
@@ -88,39 +88,19 @@ def _windows(source: int, text: Scored, recipe: EvaluationRecipe) -> Iterator[_W
 
 
 @torch.inference_mode()
-def _check_head(model: PreTrainedModel, input_ids: list[int]) -> None:
-    """The output layer is all that stands between hidden states and logits.
-
-    Raises:
-        ValueError: the model caps or scales its logits, which scoring in chunks would leave out.
-    """
-    ids_BT = torch.tensor([input_ids], device=model.device)
-    hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
-    logits_BTV = model(input_ids=ids_BT, use_cache=False).logits
-    if not torch.allclose(model.get_output_embeddings()(hidden_BTD), logits_BTV, atol=1e-3):
-        raise ValueError(
-            f"{type(model).__name__} changes its logits after the output layer; perplexity of such "
-            "a model is not built yet"
-        )
-
-
-@torch.inference_mode()
 def _losses(model: PreTrainedModel, batch: Sequence[_Window]) -> list[float]:
     """Sum of the losses of each window's counted tokens, in nats."""
     longest = max(len(one.input_ids) for one in batch)
-    # right-padded: under causal attention nothing real sees what follows it, so no mask is needed
+    # right-padded: under causal attention nothing real sees what follows it, so the mask is full
     ids_BT = torch.tensor([_padded(one.input_ids, longest, 0) for one in batch])
     counts_BT = torch.tensor([_padded(one.counts, longest, False) for one in batch])
     ids_BT, counts_BT = ids_BT.to(model.device), counts_BT.to(model.device)
-    positions_BT = torch.arange(longest, device=model.device).expand_as(ids_BT)
-    hidden_BTD = model.get_decoder()(
-        input_ids=ids_BT, position_ids=positions_BT, use_cache=False
-    ).last_hidden_state
+    hidden_BTD = hidden_states(model, ids_BT, torch.ones_like(ids_BT))
     losses_BT = torch.zeros(ids_BT.shape, dtype=torch.float64, device=model.device)
     picked = counts_BT[:, 1:].nonzero()
     for chunk in picked.split(CHUNK_TOKENS):
         rows, columns = chunk.unbind(1)
-        logits_KV: Tensor = model.get_output_embeddings()(hidden_BTD[rows, columns]).float()
+        logits_KV = logits(causal(model), hidden_BTD[rows, columns]).float()
         targets_K = ids_BT[rows, columns + 1]
         losses_K = torch.nn.functional.cross_entropy(logits_KV, targets_K, reduction="none")
         losses_BT[rows, columns + 1] = losses_K.double()

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -42,15 +43,7 @@ def ask(
     Raises:
         ValueError: the run has no question of the probe's sets.
     """
-    file = tokens.path / "probes.parquet"
-    rows = pq.read_table(file).to_pylist() if file.exists() else []
-    rows = [row for row in rows if row["set"] in probe.sets]
-    if not rows:
-        raise ValueError(
-            f"evaluation.probes: {probe.name} asks the sets {list(probe.sets)}, and ingest.probes "
-            "has no row of them"
-        )
-    rows = [row for row in rows for _ in range(probe.num_samples)]
+    rows = [row for row in _questions(tokens, probe) for _ in range(probe.num_samples)]
     column = "cloze_ids" if probe.kind == "cloze" else "prompt_ids"
     ends = end_tokens(tokenizer)
     responses = generate(
@@ -76,6 +69,18 @@ def ask(
         )
         for row, response in zip(rows, responses, strict=True)
     ]
+
+
+def _questions(tokens: Tokens, probe: Probe) -> list[dict[str, Any]]:
+    file = tokens.path / "probes.parquet"
+    rows = pq.read_table(file).to_pylist() if file.exists() else []
+    rows = [row for row in rows if row["set"] in probe.sets]
+    if not rows:
+        raise ValueError(
+            f"evaluation.probes: {probe.name} asks the sets {list(probe.sets)}, and ingest.probes "
+            "has no row of them"
+        )
+    return rows
 
 
 def hit(probe: Probe, answered: Answered) -> bool:

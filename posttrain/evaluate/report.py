@@ -5,6 +5,7 @@ shows in the dashboard's sandboxed frame (384 px high), from MLflow's artifacts,
 same arguments give the same bytes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from posttrain.evaluate import charts, verdict
 from posttrain.evaluate.wording import (
+    REWARD_FIGURES,
     curve_label,
     figure_label,
     figure_names,
@@ -19,7 +21,7 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
-from posttrain.reports import Evaluation, RuleOutcome
+from posttrain.reports import Evaluation, RewardEvaluation, RuleOutcome
 
 History = Sequence[Mapping[str, float | None]]
 
@@ -39,6 +41,9 @@ FIRST = ("loss", "accuracy", "score", "reward", "kl", "entropy", "length")
 
 UNDRAWN = frozenset({"step", "epoch", "learning_rate", "tokens", "num_tokens", "seconds"})
 """Bookkeeping, which MLflow shows."""
+
+BIN = re.compile(r"accuracy_at_(\d+)_to_(\d+)")
+"""A bin of confidence, in per cent."""
 
 LIGHT = ("score_std", "mean_length", "ended_share")
 """Figures that the table has and that no chart repeats."""
@@ -71,17 +76,7 @@ def render(
         passed=all(outcome.passed for outcome in outcomes) if outcomes else None,
         last_stage=stage_label(evaluation.stages[-1].stage),
         run=lineage.get("zenml_run"),
-        sentences=[
-            *verdict.stage_sentences(evaluation),
-            *(
-                sentence
-                for sentence in (
-                    verdict.length_sentence(evaluation),
-                    verdict.entropy_sentence(histories.get("ppo", ())),
-                )
-                if sentence is not None
-            ),
-        ],
+        sentences=_sentences(evaluation, histories),
         reward_sentence=verdict.reward_sentence(evaluation),
         limits=[(outcome.passed, verdict.outcome_sentence(outcome)) for outcome in outcomes],
         stages=[stage_label(stage.stage) for stage in evaluation.stages],
@@ -92,13 +87,25 @@ def render(
             for stage, history in histories.items()
             if (panels := _curves(stage, history))
         ],
+        reward=_judge(evaluation.reward_model) if evaluation.reward_model else None,
         score_chart=_score_chart(evaluation),
+        critique_sentence=verdict.critique_sentence(evaluation),
         revisions=evaluation.revisions,
         samples=_samples(evaluation),
         data=_transposed(data or {}),
         lineage=lineage,
         evaluation=evaluation,
     )
+
+
+def _sentences(evaluation: Evaluation, histories: Mapping[str, History]) -> list[verdict.Sentence]:
+    """The story: what each stage did, and what to know of it."""
+    told = (
+        verdict.length_sentence(evaluation),
+        verdict.entropy_sentence(histories.get("ppo", ())),
+        verdict.critique_sentence(evaluation),
+    )
+    return [*verdict.stage_sentences(evaluation), *(one for one in told if one is not None)]
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, bool, list[tuple[str, str] | None]]]:
@@ -142,6 +149,41 @@ def _curves(stage: str, history: History) -> list[Chart]:
         svg = charts.curve(title, series)
         drawn.append(Chart(curve_label(name), f"{first} → {last}", legend, svg))
     return drawn
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The reward model: accuracy by kind and its other figures, each a label and a number."""
+
+    by_kind: list[tuple[str, str]]
+    figures: list[tuple[str, str]]
+    chart: Chart | None
+
+
+def _judge(reward: RewardEvaluation) -> Judge:
+    every = {"All": reward.accuracy, **reward.by_kind}
+    found = [
+        (label, f"{value:,.0f}" if name.startswith("num_") else number(value))
+        for name, label in REWARD_FIGURES.items()
+        if (value := reward.figures.get(name)) is not None
+    ]
+    return Judge(
+        by_kind=[(curve_label(kind), number(accuracy)) for kind, accuracy in every.items()],
+        figures=[("Held-out pairs", f"{reward.num_pairs:,}"), *found],
+        chart=_calibration_chart(reward.figures),
+    )
+
+
+def _calibration_chart(figures: Mapping[str, float]) -> Chart | None:
+    """Confidence against accuracy, from `accuracy_at_X_to_Y` and `num_at_X_to_Y`."""
+    found = [(match, value) for name, value in figures.items() if (match := BIN.fullmatch(name))]
+    if not found:
+        return None
+    bins = [(int(match[1]) / 100, int(match[2]) / 100, value) for match, value in found]
+    pairs = [figures[f"num_at_{match[1]}_to_{match[2]}"] for match, _ in found]
+    note = f"{' / '.join(f'{num:,.0f}' for num in pairs)} pairs"
+    title = "Accuracy by confidence"
+    return Chart(title, note, (), charts.calibration(title, bins))
 
 
 def _score_chart(evaluation: Evaluation) -> Chart | None:

@@ -1,9 +1,11 @@
 """Measure every stage by the same questions and texts, in one table and one report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow.parquet as pq
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.artifacts import (
@@ -39,6 +41,12 @@ from posttrain.tracking import log_figures, read_history
 
 SPLIT = [("split", "==", "held_out")]
 
+EFFORT = {"batch_size", "num_bootstrap", "num_samples", "seed"}
+"""Fields of the recipe that leave the meaning of a figure as it is."""
+
+JUDGED = ("margin_mean", "calibration_error", "accuracy_", "num_at_", "num_equal_", "length_corr")
+"""How the reward model's figures on held-out pairs begin; its others are of training."""
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -70,42 +78,61 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
     tokens = stages.tokens.verify()
     tokenizer = load_tokenizer(stages.domain)
     texts = _held_out(tokens)
+    loaders = _loaders(stages)
     aligned, scored = _aligned(stages, recipe)
     measured = []
-    for stage, load in _loaders(stages).items():
-        figures, samples = _measure(load(), tokenizer, tokens, texts, recipe)
-        figures |= aligned.get(stage, {})
-        measured.append(StageEvaluation(stage=stage, figures=figures, samples=samples))
-        log_figures(stage, {name: figure.value for name, figure in figures.items()})
+    with tqdm(total=len(loaders) * len(recipe.probes), desc="evaluate") as bar:
+        for stage, load in loaders.items():
+            bar.set_postfix_str(stage)
+            figures, samples = _measure(load(), tokenizer, tokens, texts, recipe, bar)
+            figures |= aligned.get(stage, {})
+            measured.append(StageEvaluation(stage=stage, figures=figures, samples=samples))
+            log_figures(stage, {name: figure.value for name, figure in figures.items()})
+    revisions = stages.revisions.verify() if stages.revisions is not None else None
     return Evaluation(
         stages=tuple(measured),
         reward_model=_judge(stages.reward) if stages.reward is not None else None,
         scored=scored,
-        revisions=revisions_to_read(stages.revisions) if stages.revisions is not None else (),
-        held_out_hash=_held_out_hash(tokens),
+        revisions=revisions_to_read(revisions) if revisions is not None else (),
+        critic_accuracy=revisions.facts.critic_accuracy if revisions is not None else None,
+        held_out_hash=_held_out_hash(stages, recipe),
         data_hashes=tokens.facts.data_hashes,
         policy_hash=list(stages.policies.values())[-1].content_hash(),
     )
 
 
 def report(
-    stages: Stages, evaluation: Evaluation, quarantine: Quarantine, promotion: PromotionRecipe
+    stages: Stages,
+    evaluation: Evaluation,
+    quarantine: Quarantine,
+    promotion: PromotionRecipe,
+    lineage: Mapping[str, str],
 ) -> str:
-    """The static HTML report: verdict, stages, curves, samples, data, lineage."""
-    trained = {"base_finetune": stages.domain.path} | {
-        stage: policy.path for stage, policy in stages.policies.items()
-    }
+    """The static HTML report: verdict, stages, curves, samples, data, lineage.
+
+    `lineage` names the run (`zenml_run`) and the code; data and bases are added to it.
+    """
     return render(
         evaluation,
-        {stage: read_history(folder) for stage, folder in trained.items()},
+        _histories(stages),
         judge(evaluation, None, promotion),
-        _data_summary(stages.tokens, quarantine),
+        _data_summary(stages.tokens, quarantine.verify()),
         {
+            **lineage,
             "base": stages.base.facts.fingerprint,
             "domain base": stages.domain.facts.fingerprint,
             **{f"data: {role}": sha for role, sha in stages.tokens.facts.data_hashes.items()},
         },
     )
+
+
+def _histories(stages: Stages) -> dict[str, list[dict[str, float | None]]]:
+    """Curves of what the run trained, in the order of training."""
+    trained: dict[str, Path] = {"base_finetune": stages.domain.path, "sft": stages.assistant.path}
+    if stages.reward is not None:
+        trained["reward_model"] = stages.reward.path
+    trained |= {stage: policy.path for stage, policy in stages.policies.items()}
+    return {stage: read_history(folder) for stage, folder in trained.items()}
 
 
 def _data_summary(tokens: Tokens, quarantine: Quarantine) -> dict[str, dict[str, int]]:
@@ -117,16 +144,21 @@ def _data_summary(tokens: Tokens, quarantine: Quarantine) -> dict[str, dict[str,
     }
 
 
-def _held_out_hash(tokens: Tokens) -> str:
-    """SHA-256 over what is measured on, and not over what is trained on."""
-    found: list[object] = []
+def _held_out_hash(stages: Stages, recipe: EvaluationRecipe) -> str:
+    """SHA-256 over what is measured on and how, and not over what is trained on."""
+    tokens = stages.tokens
+    found: list[object] = [recipe.model_dump(mode="json", exclude=EFFORT)]
     for role in ("corpus", "instructions"):
         file = tokens.path / f"{role}.parquet"
         if file.exists():
             found.append(pq.read_table(file, columns=["input_ids"], filters=SPLIT).to_pylist())
     probed = tokens.path / "probes.parquet"
     if probed.exists():
-        found.append(pq.read_table(probed, columns=["set", "answer", "prompt_ids"]).to_pylist())
+        columns = ["set", "answer", "prompt_ids", "cloze_ids"]
+        found.append(pq.read_table(probed, columns=columns).to_pylist())
+    if stages.policy is not None:
+        ppo = PpoRecipe.model_validate(stages.policy.facts.recipe)
+        found.append(alignment.held_out_prompts(tokens, ppo))
     return sha256_of(found)
 
 
@@ -158,7 +190,10 @@ def _aligned(
 def _judge(reward: RewardModel) -> RewardEvaluation:
     facts = reward.facts
     return RewardEvaluation(
-        accuracy=facts.accuracy, by_kind=facts.by_kind, num_pairs=facts.num_pairs
+        accuracy=facts.accuracy,
+        by_kind=facts.by_kind,
+        num_pairs=facts.num_pairs,
+        figures={name: v for name, v in facts.figures.items() if name.startswith(JUDGED)},
     )
 
 
@@ -168,6 +203,7 @@ def _measure(
     tokens: Tokens,
     texts: dict[str, list[Scored]],
     recipe: EvaluationRecipe,
+    bar: "tqdm[object]",
 ) -> tuple[dict[str, Figure], tuple[Sample, ...]]:
     figures = {name: perplexity(model, scored, recipe) for name, scored in texts.items()}
     samples: list[Sample] = []
@@ -177,6 +213,7 @@ def _measure(
         figures |= probes.figures(probe, answers, recipe)
         samples += probes.samples(probe, answers, recipe.num_samples // len(recipe.probes))
         chats += answers if probe.kind != "cloze" else []
+        bar.update()
     if chats:
         drawn = (recipe.num_bootstrap, recipe.seed)
         ended, lengths = [one.ended for one in chats], [float(one.num_tokens) for one in chats]

@@ -121,6 +121,14 @@ def reward_sentence(evaluation: Evaluation) -> Sentence | None:
     )
 
 
+def critique_sentence(evaluation: Evaluation) -> Sentence | None:
+    """How far the critic can be trusted."""
+    if evaluation.critic_accuracy is None:
+        return None
+    share = f"{100 * evaluation.critic_accuracy:.0f}\u00a0%"
+    return Sentence("The critic judges rightly", f"{share} of held-out answers", good=None)
+
+
 def length_sentence(evaluation: Evaluation) -> Sentence | None:
     """How much of PPO's gain length alone would explain, by SFT's own slope of score on length."""
     found = {one.stage: one for one in evaluation.scored}

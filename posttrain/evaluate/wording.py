@@ -22,6 +22,15 @@ FIGURES = {
 }
 """Built-in figures, in the order of the table; the recipe's probes stand after the perplexities."""
 
+REWARD_FIGURES = {
+    "margin_mean": "Mean margin of the preferred answer",
+    "calibration_error": "Mean gap of confidence and accuracy",
+    "accuracy_equal_length": "Accuracy where lengths are alike",
+    "num_equal_length": "Pairs of like length",
+    "length_correlation": "Correlation of score and length",
+}
+"""Figures of the reward model on held-out pairs, in the order of the table."""
+
 CURVES = {
     "eval_loss": "Held-out loss",
     "grad_norm": "Gradient norm",

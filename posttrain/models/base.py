@@ -7,7 +7,7 @@ inference render is one object with one hash.
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,16 +18,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from posttrain.artifacts import BaseModel, BaseModelFacts, Records, Reference, sha256, sha256_of
+from posttrain.artifacts import BaseModel, Records, Reference
 from posttrain.models.device import prepare
-from posttrain.models.load import shapes
 from posttrain.models.preflight import check
 from posttrain.models.registered import PREFIX, from_registry
+from posttrain.models.seal import seal, weights_folder_of
 from posttrain.models.tokenizer import (
     END,
     read_tokenizer,
-    template_hash,
-    tokenizer_hash,
     train_tokenizer,
     with_system,
 )
@@ -41,6 +39,7 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     Raises:
         ValueError: the source cannot be used, or a later stage would fail on it.
     """
+    records.verify()
     runtime = prepare(recipe.seed)
     folder = runtime.new_folder("base_model")
     has_delta = False
@@ -56,60 +55,10 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
         tokenizer.chat_template = _read_template(Path(preflight.chat_template))
     if preflight.system is not None:
         tokenizer.chat_template = with_system(tokenizer.get_chat_template(), preflight.system)
-    weights = _weights_folder(reference, folder)
+    weights = weights_folder_of(reference, folder)
     config = AutoConfig.from_pretrained(str(weights))
     check(config, tokenizer, preflight)
     return seal(folder, "base_model", reference, weights, tokenizer, has_delta)
-
-
-def seal(
-    folder: Path,
-    stage: str,
-    reference: Reference,
-    weights: Path,
-    tokenizer: PreTrainedTokenizerFast,
-    has_delta: bool,
-) -> BaseModel:
-    """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
-    tokenizer.save_pretrained(str(folder / "tokenizer"))
-    config = AutoConfig.from_pretrained(str(weights))
-    layout = shapes(weights)
-    content: object = reference.revision
-    if reference.kind != "hub":
-        content = [sha256(file) for file in sorted(weights.glob("*.safetensors"))]
-    delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
-    vocabulary = tokenizer_hash(tokenizer)
-    facts = BaseModelFacts(
-        reference=reference,
-        has_delta=has_delta,
-        architecture=config.architectures[0],
-        num_parameters=sum(_product(shape) for shape in layout.values()),
-        vocabulary_size=config.vocab_size,
-        max_positions=config.max_position_embeddings,
-        tokenizer_hash=vocabulary,
-        template_hash=template_hash(tokenizer),
-        fingerprint=sha256_of([layout, vocabulary, content, delta]),
-    )
-    return BaseModel.write(folder, stage, facts)
-
-
-def weights_folder(base: BaseModel) -> Path:
-    """Where a base's weights lie: in the artifact, in a local folder, or in the hub's cache."""
-    return _weights_folder(base.facts.reference, base.path)
-
-
-def _weights_folder(reference: Reference, folder: Path) -> Path:
-    if reference.kind == "own":
-        return folder / reference.source
-    if reference.kind == "local":
-        return Path(reference.source)
-    return Path(
-        snapshot_download(
-            reference.source,
-            revision=reference.revision,
-            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
-        )
-    )
 
 
 def _hub(source: str, revision: str) -> tuple[Reference, PreTrainedTokenizerFast]:
@@ -189,10 +138,3 @@ def _read_template(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"template.chat_template: no file {path}; name a Jinja template")
     return path.read_text(encoding="utf-8")
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -3,8 +3,8 @@
 Our own decode loop, not `model.generate`: prompts of like length share a batch, sequences that have
 ended leave it together with their rows of the KV cache, and the model's own generation config is
 ignored, so that what is sampled is the plain softmax at a temperature (top_k 0, top_p 1, no minimum
-length). Every draw is fixed by (seed, prompt, position) before the first token is computed: neither
-the batch size nor the order of the prompts nor torch's global state changes what is drawn.
+length). Every draw is fixed by (seed, place in the list, position) before the first token is
+computed: neither batch size nor padding nor torch's global state changes what is drawn.
 
 Shapes: N prompts, B rows still in the batch, S prompt positions, T new tokens, V vocabulary.
 """

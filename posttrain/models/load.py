@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from posttrain.artifacts import BaseModel, Policy, TrainedOn
+from posttrain.artifacts import BaseModel, Policy, Tokens, TrainedOn, sha256
 from posttrain.models.device import device, dtype
 from posttrain.recipe.train import LoraRecipe
 from posttrain.runtime import Runtime
@@ -31,6 +31,11 @@ def load_base(base: BaseModel, trainable: bool = False) -> PreTrainedModel:
     runtime = Runtime.from_environment()
     facts = base.verify().facts
     own = facts.reference.kind == "own"
+    if facts.outside and facts.outside != weight_hashes(Path(facts.reference.source)):
+        raise ValueError(
+            f"{facts.reference.source}: its weights have changed since {base.path} was made; run "
+            "base_model again, or put the old weights back"
+        )
     model = AutoModelForCausalLM.from_pretrained(
         str(base.path / facts.reference.source) if own else facts.reference.source,
         revision=facts.reference.revision or "main",
@@ -188,6 +193,27 @@ def count_adapted(model: PeftModel, name: str) -> tuple[int, int]:
     weights = adapter_weights(model, name)
     modules = {key.split(".lora_")[0] for key in weights}
     return len(modules), sum(parameter.numel() for parameter in weights.values())
+
+
+def check_tokens(tokens: Tokens, base: BaseModel) -> None:
+    """Refuse damaged tokens, and such as were made for another tokenizer or template.
+
+    Raises:
+        ValueError: names what differs, with both values.
+    """
+    facts = tokens.verify().made_by("tokenize").facts
+    for name in ("tokenizer_hash", "template_hash"):
+        made, found = getattr(facts, name), getattr(base.facts, name)
+        if made != found:
+            raise ValueError(
+                f"{tokens.path}: made for {name} {made[:12]}, and {base.path} has {found[:12]}; "
+                "run the tokenize step on this base"
+            )
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of weights in a folder."""
+    return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
 def shapes(folder: Path) -> dict[str, list[int]]:

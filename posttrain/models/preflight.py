@@ -22,9 +22,8 @@ def check(
     """
     if preflight.longest_sequence > config.max_position_embeddings:
         raise ValueError(
-            f"tokenize.max_length, tokenize.block_size or evaluation.window asks for "
-            f"{preflight.longest_sequence} tokens; the base has {config.max_position_embeddings} "
-            "positions: lower them"
+            f"{preflight.longest_fields} asks for {preflight.longest_sequence} tokens; the base "
+            f"has {config.max_position_embeddings} positions: lower it, or choose another base"
         )
     check_template(tokenizer, preflight.learn_prompts)
     with torch.device("meta"):  # names and shapes, no memory

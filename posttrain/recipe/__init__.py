@@ -30,6 +30,16 @@ SEEDED = (
     "evaluation",
 )
 
+BUILT_IN = (
+    "perplexity_domain",
+    "perplexity_answers",
+    "mean_score",
+    "score_std",
+    "kl_to_sft",
+    "ended_share",
+)
+"""Figures that evaluation measures without a probe."""
+
 
 class Recipe(Section):
     """A whole run, stage by stage, in the order of the DAG."""
@@ -102,47 +112,87 @@ class Recipe(Section):
     @model_validator(mode="after")
     def sequences_fit_the_positions(self) -> Self:
         sizes = self.base_model.from_config
-        longest = max(self.tokenize.max_length, self.tokenize.block_size, self.evaluation.window)
+        fields, longest = self.longest_sequence
         if sizes is not None and longest > sizes.max_positions:
             raise ValueError(
-                f"tokenize.max_length, tokenize.block_size or evaluation.window ({longest}) "
-                f"exceeds base_model.from_config.max_positions ({sizes.max_positions})"
+                f"{fields} ({longest}) exceeds base_model.from_config.max_positions "
+                f"({sizes.max_positions}); lower the one or raise the other"
             )
         return self
 
     @model_validator(mode="after")
+    def stages_have_their_data(self) -> Self:
+        if self.base_finetune.method != "none":
+            self._require("corpus", f"base_finetune.method is {self.base_finetune.method!r}")
+        if self.base_model.from_config is not None:
+            self._require("corpus", "base_model.from_config trains a tokenizer")
+        if self.evaluation.probes:
+            self._require("probes", f"evaluation.probes names {len(self.evaluation.probes)}")
+        return self
+
+    @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        known = {
-            "perplexity_domain",
-            "perplexity_answers",
-            "mean_score",
-            "kl_to_sft",
-            "ended_share",
-        }
-        known |= {probe.name for probe in self.evaluation.probes}
+        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
+        known = {*BUILT_IN, *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
         for figure in named:
-            if figure.split(".")[0] not in known:
+            name, dot, of_set = figure.partition(".")
+            if name not in known:
                 raise ValueError(
                     f"promotion names the figure {figure!r}, which is neither built in nor a probe "
                     f"(known: {sorted(known)})"
                 )
+            by_set = sets.get(name, ())
+            if dot and of_set not in by_set:
+                raise ValueError(
+                    f"promotion names the figure {figure!r}, and evaluation reports no such set; "
+                    f"name one of {[name, *(f'{name}.{one}' for one in by_set)]} (a probe reports "
+                    "its `sets` with `by_set: true`)"
+                )
         return self
+
+    def _require(self, role: str, why: str) -> None:
+        if getattr(self.ingest, role) is None:
+            raise ValueError(f"ingest.{role} is absent, and {why}; name a source for it")
+
+    @property
+    def longest_sequence(self) -> tuple[str, int]:
+        """The fields that ask for the longest sequence, and its length in tokens."""
+        generating: dict[str, EvaluationRecipe | RewardModelRecipe | PpoRecipe | SelfCritiqueRecipe]
+        generating = {"evaluation": self.evaluation} if self.evaluation.probes else {}
+        if self.reward_model is not None:
+            generating["reward_model"] = self.reward_model
+        if self.ppo is not None:
+            generating["ppo"] = self.ppo
+        if self.self_critique is not None:
+            generating["self_critique"] = self.self_critique
+        longest = self.tokenize.max_length  # of a conversation, and all but one token of a prompt
+        lengths = {"tokenize.max_length": longest, "evaluation.window": self.evaluation.window}
+        lengths |= {
+            f"tokenize.max_length + {name}.max_new_tokens": longest + section.max_new_tokens
+            for name, section in generating.items()
+        }
+        if self.base_finetune.method != "none":
+            lengths["tokenize.block_size"] = self.tokenize.block_size
+        return max(lengths.items(), key=lambda item: item[1])
 
     @property
     def preflight(self) -> Preflight:
-        """What must hold of the base model before any stage trains."""
+        """What must hold of the base model before any stage trains.
+
+        Raises:
+            ValueError: SFT has no data. A recipe may be written without, but not run.
+        """
+        self._require("instructions", "sft trains on it")
+        fields, longest = self.longest_sequence
         targets = {"sft": self.sft.lora.target_modules if self.sft.method == "lora" else ()}
         if self.base_finetune.method == "lora":
             targets["base_finetune"] = self.base_finetune.lora.target_modules
         return Preflight(
             target_modules=targets,
-            longest_sequence=max(
-                self.tokenize.max_length,
-                self.tokenize.block_size if self.base_finetune.method != "none" else 1,
-                self.evaluation.window,
-            ),
+            longest_sequence=longest,
+            longest_fields=fields,
             chat_template=self.template.chat_template,
             system=self.template.system,
             learn_prompts=self.tokenize.learn_prompts,
@@ -160,3 +210,19 @@ class PostTrainingRecipe(Recipe):
 
     self_critique: SelfCritiqueRecipe
     """Critique and revision by a constitution."""
+
+    @model_validator(mode="after")
+    def alignment_trains_adapters(self) -> Self:
+        if self.sft.method != "lora":
+            raise ValueError(
+                f"sft.method is {self.sft.method!r}; set it to 'lora': the stages of alignment are "
+                "adapters on one base, and of full models PPO would hold four copies (the pipeline "
+                "fine_tuning takes 'full')"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def alignment_has_its_data(self) -> Self:
+        self._require("preferences", "reward_model trains on it")
+        self._require("prompts", "ppo and self_critique answer them")
+        return self

@@ -16,6 +16,9 @@ class Preflight(Section):
     longest_sequence: PositiveInt
     """Longest sequence that any stage will run, in tokens."""
 
+    longest_fields: str
+    """Fields of the recipe that ask for it."""
+
     chat_template: str | None
     """Path of the recipe's template, if it has one."""
 

@@ -1,16 +1,19 @@
 """When a version becomes the champion."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from posttrain.recipe.section import Section
 
+OWN_SCALE = ("mean_score", "score_std", "kl_to_sft")
+"""Figures whose scale is a run's own: its reward model, its SFT model."""
+
 
 class Limit(Section):
     """A bound on one figure of one stage."""
 
-    stage: str = "final"
+    stage: Literal["final", "untrained", "base_finetune", "sft", "ppo", "self_critique"] = "final"
     """Stage the figure is of; `final` is the last one trained."""
 
     figure: str
@@ -34,13 +37,23 @@ class Comparison(Section):
     """A bound on the loss of one figure against the current champion's."""
 
     figure: str
-    """As in `Limit`, of the final stage."""
+    """As in `Limit`, of the final stage; none whose scale is a run's own."""
 
     higher_is_better: bool
     """Direction of the figure."""
 
     max_loss: NonNegativeFloat = 0.0
     """How much worse than the champion is still accepted, in the figure's own unit."""
+
+    @model_validator(mode="after")
+    def both_runs_measure_on_one_scale(self) -> Self:
+        if self.figure in OWN_SCALE:
+            raise ValueError(
+                f"promotion.against_champion names {self.figure!r}: the champion's was measured by "
+                "its own run's reward model and SFT model, on another scale; bound it by "
+                "promotion.limits, or compare a perplexity or a probe"
+            )
+        return self
 
 
 class PromotionRecipe(Section):

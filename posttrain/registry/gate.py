@@ -79,7 +79,7 @@ def judge_comparison(
             value,
             f"{figure} can't be compared: {who} was measured on other held-out data "
             f"({champion.evaluation.held_out_hash[:12]}, here {evaluation.held_out_hash[:12]}); "
-            "evaluate the champion on this data",
+            "leave promotion.against_champion out for this run, or remove the alias champion",
         )
     bar = _finite(champion.evaluation, "final", figure)
     if value is None or bar is None:

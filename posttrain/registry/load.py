@@ -9,8 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.artifacts import MANIFEST, BaseModel, Policy
-from posttrain.registry.register import content_hash
-from posttrain.registry.versions import base_name, resolve
+from posttrain.registry.versions import base_name, content_hash, resolve
 
 
 def download(name: str, alias_or_version: str, folder: Path) -> tuple[BaseModel, Policy]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from posttrain.artifacts import BaseModel, Policy, sha256_of
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.card import model_card
 from posttrain.registry.versions import (
@@ -25,6 +25,7 @@ from posttrain.registry.versions import (
     artifact_run,
     base_name,
     by_content,
+    content_hash,
     ensure_model,
     read_evaluation,
     tag_name,
@@ -66,12 +67,6 @@ def register(
     return RegisteredVersion(
         name=name, version=int(version.version), content_hash=content, is_new=known is None
     )
-
-
-def content_hash(domain: BaseModel, policy: Policy) -> str:
-    """What makes a version: the policy's files and facts, its base and its template."""
-    facts = domain.facts
-    return sha256_of([policy.content_hash(), facts.fingerprint, facts.template_hash])
 
 
 def _check_belongs_together(domain: BaseModel, policy: Policy, evaluation: Evaluation) -> None:

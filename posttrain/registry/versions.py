@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from posttrain.artifacts import BaseModel, Policy, sha256_of
 from posttrain.reports import Evaluation
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
@@ -49,6 +50,12 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None
         if error.error_code not in ABSENT:
             raise
         return None
+
+
+def content_hash(domain: BaseModel, policy: Policy) -> str:
+    """What makes a version: the policy's files and facts, its base and its template."""
+    facts = domain.facts
+    return sha256_of([policy.content_hash(), facts.fingerprint, facts.template_hash])
 
 
 def resolve(client: MlflowClient, name: str, alias_or_version: str) -> ModelVersion:

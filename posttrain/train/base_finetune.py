@@ -11,13 +11,13 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from posttrain.artifacts import BaseModel, Reference, Tokens
-from posttrain.models.base import seal, weights_folder
 from posttrain.models.device import prepare
-from posttrain.models.load import load_base, new_adapter, save_adapter
+from posttrain.models.load import check_tokens, load_base, new_adapter, save_adapter
+from posttrain.models.seal import seal, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
-from posttrain.tracking import Curves, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder
+from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.train.checkpoints import checkpoint_folder, forget
 from posttrain.train.collate import packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -33,7 +33,8 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     """
     if recipe.method == "none":
         return base
-    corpus = tokens.verify().path / "corpus.parquet"
+    check_tokens(tokens, base)
+    corpus = tokens.path / "corpus.parquet"
     if not corpus.exists():
         raise ValueError(
             "base_finetune: the run has no corpus; name ingest.corpus, or set "
@@ -54,7 +55,8 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
         ),
         data_collator=packed_collator(model, load_tokenizer(base)),
     )
-    trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
+    figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
+    log_figures("base_finetune", figures)
 
     reference = base.facts.reference
     as_delta = recipe.method == "lora" and reference.kind != "own" and not base.facts.has_delta
@@ -65,4 +67,6 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
         whole.save_pretrained(str(folder / "weights"))
         reference = Reference(kind="own", source="weights")
     weights = weights_folder(base) if as_delta else folder / "weights"
-    return seal(folder, "base_finetune", reference, weights, load_tokenizer(base), as_delta)
+    domain = seal(folder, "base_finetune", reference, weights, load_tokenizer(base), as_delta)
+    forget(checkpoints)
+    return domain

@@ -58,6 +58,11 @@ def publish(staged: Path, folder: Path, keep: int = 2) -> Path:
     return target
 
 
+def forget(folder: Path) -> None:
+    """Remove a stage's checkpoints, once what it made is sealed."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint whose files equal its seal; None where there is none."""
     return next((found for found in _by_step(folder) if _is_whole(found)), None)

@@ -18,11 +18,18 @@ from trl.trainer.sft_trainer import SFTTrainer
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
 from posttrain.data.packing import best_fit
 from posttrain.models.device import prepare
-from posttrain.models.load import count_adapted, load_base, new_adapter, save_adapter, trained_on
+from posttrain.models.load import (
+    check_tokens,
+    count_adapted,
+    load_base,
+    new_adapter,
+    save_adapter,
+    trained_on,
+)
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
-from posttrain.tracking import Curves, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder
+from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.train.checkpoints import checkpoint_folder, forget
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -39,7 +46,8 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     Raises:
         ValueError: the tokens hold no instructions, or were made for another tokenizer.
     """
-    examples = tokens.verify().path / "instructions.parquet"
+    check_tokens(tokens, domain)
+    examples = tokens.path / "instructions.parquet"
     if not examples.exists():
         raise ValueError("sft: the run has no instructions; name ingest.instructions")
     runtime = prepare(recipe.seed)
@@ -65,7 +73,12 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
         processing_class=tokenizer,
     )
     figures = trainer.run(recipe, checkpoints, Curves(folder, "sft"))
-    return _seal(folder, domain, recipe, model, figures)
+    policy = _seal(folder, domain, recipe, model, figures)
+    counts = {"num_trainable": policy.facts.num_trainable}
+    counts["num_adapted_modules"] = policy.facts.num_adapted_modules
+    log_figures("sft", {**figures, **counts})
+    forget(checkpoints)
+    return policy
 
 
 def packed(examples: Any, capacity: int) -> Iterator[dict[str, list[int]]]:

@@ -4,9 +4,9 @@ A mixin for Trainer and for TRL's trainers; no training logic of its own.
 """
 
 import math
-import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -52,7 +52,6 @@ class GuardedTrainer(Trainer):
                 f"the same command again, it continues from {checkpoints}"
             )
         _check_parameters(self.model)
-        shutil.rmtree(checkpoints)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         tail = losses[-max(1, len(losses) // 10) :]
         return {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
@@ -86,6 +85,11 @@ class CurvesCallback(TrainerCallback):
     def __init__(self, curves: Curves) -> None:
         self.curves = curves
         self.started = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A resumed stage begins with the points that it had logged before."""
+        for logged in state.log_history:
+            self.on_log(args, SimpleNamespace(global_step=logged["step"]), control, logs=logged)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """The last step is logged whatever the interval: a short stage has a curve too."""

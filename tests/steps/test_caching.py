@@ -1,12 +1,16 @@
+import os
 from pathlib import Path
 
 import pytest
 from zenml.utils import source_utils
 
 from posttrain.data.sources import digest
+from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe, Source
+from posttrain.recipe.self_critique import SelfCritiqueRecipe
+from posttrain.recipe.template import TemplateRecipe
 from steps import _caching
-from steps._caching import depends_on, on_data
+from steps._caching import depends_on, on_base, on_constitution, on_data
 
 
 def files(module: str) -> set[str]:
@@ -49,3 +53,38 @@ def test_ingest_is_keyed_by_the_bytes_of_its_sources(tmp_path: Path) -> None:
     assert before == digest(recipe)
     file.write_text('{"text": "two"}\n')
     assert source_utils.load(source)() != before
+
+
+def test_base_model_is_keyed_by_the_bytes_of_its_template(tmp_path: Path) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("one")
+    base = BaseModelRecipe(source=str(tmp_path))
+    source = on_base(base, TemplateRecipe(chat_template=str(template))).cache_func
+    folder = tmp_path.stat().st_mtime_ns
+    before = source_utils.load(source)()
+    template.write_text("two")
+    os.utime(tmp_path, ns=(folder, folder))
+    assert source_utils.load(source)() != before
+
+
+def test_self_critique_is_keyed_by_the_bytes_of_its_constitution(tmp_path: Path) -> None:
+    file = tmp_path / "constitution.yaml"
+    recipe = SelfCritiqueRecipe(
+        constitution=str(file),
+        learning_rate=1e-3,
+        num_epochs=1,
+        batch_size=1,
+        max_new_tokens=8,
+        no_fault_markers=("fine",),
+    )
+    source = on_constitution(recipe).cache_func
+    absent = source_utils.load(source)()
+    file.write_text("principles: []")
+    present = source_utils.load(source)()
+    file.write_text("principles: [one]")
+    assert len({absent, present, source_utils.load(source)()}) == 3
+
+
+@pytest.mark.parametrize("module", ["posttrain.train.base_finetune", "posttrain.train.sft"])
+def test_training_does_not_depend_on_the_registry_or_on_reports(module: str) -> None:
+    assert not {name for name in files(module) if "/registry/" in name or "/evaluate/" in name}

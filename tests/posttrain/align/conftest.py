@@ -23,8 +23,8 @@ from posttrain.artifacts import (
     TokensFacts,
 )
 from posttrain.data.chat import encode_conversations, encode_prompts
-from posttrain.models.base import seal
 from posttrain.models.load import load_base, new_adapter, save_adapter, trained_on
+from posttrain.models.seal import seal
 from posttrain.models.tokenizer import template_hash, tokenizer_hash, train_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.train import LoraRecipe

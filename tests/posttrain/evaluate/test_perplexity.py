@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
 from posttrain.evaluate.perplexity import Scored, perplexity
@@ -91,7 +92,28 @@ def test_only_what_counts_is_scored(model: Any) -> None:
     assert perplexity(model, [text], recipe()).num == 2
 
 
-def test_a_model_that_caps_its_logits_is_refused(
+def test_a_soft_cap_counts(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.5,
+        final_logit_softcapping=2.0,
+        attn_implementation="eager",
+    )
+    model = Gemma2ForCausalLM(config).eval()
+    figure = perplexity(model, TEXTS, recipe())
+    assert figure.value == pytest.approx(by_hand(model, TEXTS), rel=1e-4)
+    config.final_logit_softcapping = None
+    assert by_hand(model, TEXTS) != pytest.approx(figure.value, rel=0.1)
+
+
+def test_a_scaling_that_is_not_known_is_refused(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = type(model).forward
@@ -102,5 +124,5 @@ def test_a_model_that_caps_its_logits_is_refused(
         return output
 
     monkeypatch.setattr(type(model), "forward", capped)
-    with pytest.raises(ValueError, match="changes its logits after the output layer"):
+    with pytest.raises(ValueError, match="its logits differ by"):
         perplexity(model, TEXTS, recipe())

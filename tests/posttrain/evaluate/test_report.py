@@ -95,6 +95,7 @@ def test_every_section_is_there() -> None:
         "Limits",
         "Stages",
         "Training",
+        "Reward model",
         "Score and length",
         "Critique and revision",
         "Answers",
@@ -103,6 +104,27 @@ def test_every_section_is_there() -> None:
     ]
     for words in ("0.92–0.98", "5,998", samples.LINEAGE["git_commit"], "저기요, 달무리실"):
         assert words in page("sft")
+
+
+def test_the_reward_model_is_told_in_words() -> None:
+    rows = dict(re.findall(r'<tr.*?><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page("ppo")))
+    assert rows["Wrong value"] == "0.83"
+    assert rows["Mean gap of confidence and accuracy"] == "0.04"
+    assert rows["Pairs of like length"] == "212"
+    assert "31 / 369 pairs" in page("ppo")
+
+
+def test_a_reward_model_without_bins_has_no_chart() -> None:
+    evaluation = samples.evaluation(last="ppo")
+    assert evaluation.reward_model is not None
+    bare = evaluation.reward_model.model_copy(update={"figures": {"margin_mean": 1.0}})
+    text = render(evaluation.model_copy(update={"reward_model": bare}), {}, (), None, {})
+    assert "Mean margin of the preferred answer" in text
+    assert "Accuracy by confidence" not in text
+
+
+def test_the_critic_is_judged_where_it_speaks() -> None:
+    assert page().count("87\u00a0% of held-out answers") == 2  # the story, the section's lede
 
 
 def test_what_is_absent_takes_no_room() -> None:
@@ -114,7 +136,9 @@ def test_what_is_absent_takes_no_room() -> None:
 
 def test_charts_are_well_formed_and_follow_the_page() -> None:
     charts = re.findall(r"<svg.*?</svg>", page(), flags=re.DOTALL)
-    assert len(charts) == 8 + 8 + 1  # figures by stage, curves, score against length
+    assert (
+        len(charts) == 8 + 8 + 1 + 1
+    )  # figures by stage, curves, calibration, score against length
     for chart in charts:
         ET.fromstring(chart)
         assert not re.search(r"(?:fill|stroke): #", chart.replace("#000000", ""))

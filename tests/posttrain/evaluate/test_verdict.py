@@ -3,6 +3,7 @@
 import pytest
 
 from posttrain.evaluate.verdict import (
+    critique_sentence,
     entropy_sentence,
     headline,
     length_sentence,
@@ -85,6 +86,13 @@ def test_the_reward_model_names_its_weakest_kind() -> None:
         "in 93 % of 400 held-out pairs; least where they differ by wrong value, 83 %"
     )
     assert reward_sentence(samples.evaluation(last="sft")) is None
+
+
+def test_the_critics_worth_is_said() -> None:
+    told = critique_sentence(samples.evaluation(last="self_critique"))
+    assert told is not None
+    assert told.detail.replace("\u00a0", " ") == "87 % of held-out answers"
+    assert critique_sentence(samples.evaluation(last="ppo")) is None
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def preflight(**changes: object) -> Preflight:
     values = {
         "target_modules": {"sft": "all-linear"},
         "longest_sequence": 64,
+        "longest_fields": "tokenize.max_length",
         "chat_template": None,
         "system": None,
         "learn_prompts": False,

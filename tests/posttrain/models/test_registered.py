@@ -23,7 +23,12 @@ from posttrain.registry.register import register
 from posttrain.reports import Evaluation, StageEvaluation
 
 CHECKS = Preflight(
-    target_modules={}, longest_sequence=64, chat_template=None, system=None, learn_prompts=False
+    target_modules={},
+    longest_sequence=64,
+    longest_fields="tokenize.max_length",
+    chat_template=None,
+    system=None,
+    learn_prompts=False,
 )
 
 
@@ -56,6 +61,7 @@ def test_a_run_starts_from_the_champion_of_another(
         reward_model=None,
         scored=(),
         revisions=(),
+        critic_accuracy=None,
         held_out_hash="",
         data_hashes={},
         policy_hash=policy.content_hash(),

@@ -1,10 +1,12 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from posttrain.recipe import Recipe
+from posttrain.recipe import PostTrainingRecipe, Recipe
+from posttrain.recipe.promotion import Limit
+from posttrain.reports import Stage
 
 
 @pytest.fixture
@@ -28,10 +30,144 @@ def test_a_gate_on_a_figure_that_nobody_measures_is_refused(values: dict[str, An
         Recipe(**values)
 
 
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ("fact_accuracy.Z", r"\['fact_accuracy', 'fact_accuracy.A', .*, 'fact_accuracy.C'\]"),
+        ("helpfulness.A", r"\['helpfulness'\] \(a probe reports its `sets` with `by_set: true`"),
+        ("perplexity_domain.A", r"\['perplexity_domain'\]"),
+    ],
+)
+@pytest.mark.parametrize("rules", ["limits", "against_champion"])
+def test_a_gate_on_a_set_that_is_not_reported_is_refused(
+    values: dict[str, Any], rules: str, figure: str, message: str
+) -> None:
+    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
+    values["promotion"][rules].append({"figure": figure, **bound})
+    start = (
+        f"promotion names the figure '{figure}', and evaluation reports no such set; name one of"
+    )
+    with pytest.raises(ValueError, match=f"{start} {message}"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize("figure", ["mean_score", "score_std", "kl_to_sft"])
+def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
+    values: dict[str, Any], figure: str
+) -> None:
+    values["promotion"]["limits"].append({"figure": figure, "at_most": 5})
+    Recipe(**values)
+    values["promotion"]["against_champion"].append({"figure": figure, "higher_is_better": True})
+    message = (
+        f"promotion.against_champion names '{figure}': .* its own run's reward model .* on "
+        "another scale; bound it by promotion.limits"
+    )
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+def test_limits_are_of_the_stages_that_are_reported(values: dict[str, Any]) -> None:
+    assert get_args(Limit.model_fields["stage"].annotation) == ("final", *get_args(Stage))
+    values["promotion"]["limits"].append({"stage": "dpo", "figure": "helpfulness", "at_most": 1})
+    with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='dpo'"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("role", "changes", "message"),
+    [
+        (
+            "corpus",
+            {"base_model": {"source": "some/hub-model"}},
+            "absent, and base_finetune.method is 'full'",
+        ),
+        (
+            "corpus",
+            {
+                "base_finetune": {
+                    "method": "none",
+                    "learning_rate": 1e-3,
+                    "num_epochs": 1,
+                    "batch_size": 1,
+                }
+            },
+            "absent, and base_model.from_config trains a tokenizer",
+        ),
+        ("probes", {}, "absent, and evaluation.probes names 4"),
+        ("preferences", {}, "absent, and reward_model trains on it"),
+        ("prompts", {}, "absent, and ppo and self_critique answer them"),
+    ],
+)
+def test_a_stage_without_its_data_is_refused(
+    values: dict[str, Any], role: str, changes: dict[str, Any], message: str
+) -> None:
+    del values["ingest"][role]
+    values |= changes
+    with pytest.raises(ValueError, match=f"ingest.{role} is {message}; name a source for it"):
+        PostTrainingRecipe(**values)
+
+
+def test_a_recipe_without_instructions_is_written_and_not_run(values: dict[str, Any]) -> None:
+    del values["ingest"]["instructions"]
+    recipe = Recipe(**values)
+    with pytest.raises(ValueError, match=r"ingest.instructions is absent, and sft trains on it"):
+        _ = recipe.preflight
+
+
+def test_fine_tuning_alone_needs_no_alignment_data(values: dict[str, Any]) -> None:
+    del values["ingest"]["preferences"], values["ingest"]["prompts"]
+    values["sft"]["method"] = "full"
+    assert Recipe(**values).preflight.target_modules == {"sft": ()}
+
+
+def test_alignment_on_a_full_fine_tune_is_refused(values: dict[str, Any]) -> None:
+    values["sft"]["method"] = "full"
+    with pytest.raises(ValueError, match=r"sft.method is 'full'; set it to 'lora': .* one base"):
+        PostTrainingRecipe(**values)
+
+
 def test_sequences_longer_than_the_positions_are_refused(values: dict[str, Any]) -> None:
     values["tokenize"]["max_length"] = 4096
-    with pytest.raises(ValueError, match=r"\(4096\) exceeds base_model.from_config.max_positions"):
+    message = (
+        r"tokenize.max_length \+ \w+.max_new_tokens \(4160\) exceeds "
+        r"base_model.from_config.max_positions \(512\); lower the one or raise the other"
+    )
+    with pytest.raises(ValueError, match=message):
         Recipe(**values)
+
+
+@pytest.mark.parametrize("section", ["evaluation", "reward_model", "ppo", "self_critique"])
+def test_a_response_after_the_longest_prompt_fits(values: dict[str, Any], section: str) -> None:
+    values["tokenize"]["max_length"] = 400
+    values[section]["max_new_tokens"] = 112
+    assert Recipe(**values).preflight.longest_sequence == 512
+    values[section]["max_new_tokens"] = 113
+    message = rf"tokenize.max_length \+ {section}.max_new_tokens \(513\) exceeds"
+    with pytest.raises(ValueError, match=message):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "fields", "longest"),
+    [
+        ("tokenize", {}, "tokenize.block_size", 416),
+        ("base_finetune", {"method": "none"}, "tokenize.max_length + evaluation", 320),
+        ("evaluation", {"window": 500}, "evaluation.window", 500),
+    ],
+)
+def test_the_longest_sequence_is_of_stages_that_run(
+    values: dict[str, Any], section: str, changes: dict[str, Any], fields: str, longest: int
+) -> None:
+    values[section] |= changes
+    preflight = Recipe(**values).preflight
+    assert preflight.longest_sequence == longest
+    assert preflight.longest_fields.startswith(fields)
+
+
+def test_without_probes_evaluation_writes_no_response(values: dict[str, Any]) -> None:
+    values["evaluation"] |= {"probes": [], "max_new_tokens": 4096}
+    values["promotion"] = {"limits": [{"figure": "perplexity_domain", "at_most": 10}]}
+    assert Recipe(**values).preflight.longest_sequence == 416
 
 
 def test_from_config_needs_its_section(values: dict[str, Any]) -> None:

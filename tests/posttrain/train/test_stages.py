@@ -9,8 +9,8 @@ from transformers import TrainerCallback
 from posttrain.artifacts import BaseModel, Records, Reference, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
-from posttrain.models.base import seal
 from posttrain.models.load import load_base, load_policy
+from posttrain.models.seal import seal
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.sft import SftRecipe

@@ -1,0 +1,68 @@
+"""Seal a base whose weights are in place, and find the weights of one that was sealed."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, PreTrainedTokenizerFast
+
+from posttrain.artifacts import BaseModel, BaseModelFacts, Reference, sha256, sha256_of
+from posttrain.models.load import shapes, weight_hashes
+from posttrain.models.tokenizer import template_hash, tokenizer_hash
+
+
+def seal(
+    folder: Path,
+    stage: str,
+    reference: Reference,
+    weights: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    has_delta: bool,
+) -> BaseModel:
+    """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
+    tokenizer.save_pretrained(str(folder / "tokenizer"))
+    config = AutoConfig.from_pretrained(str(weights))
+    layout = shapes(weights)
+    files = {} if reference.kind == "hub" else weight_hashes(weights)
+    content = reference.revision if reference.kind == "hub" else list(files.values())
+    delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
+    vocabulary = tokenizer_hash(tokenizer)
+    facts = BaseModelFacts(
+        reference=reference,
+        has_delta=has_delta,
+        architecture=config.architectures[0],
+        num_parameters=sum(_product(shape) for shape in layout.values()),
+        vocabulary_size=config.vocab_size,
+        max_positions=config.max_position_embeddings,
+        tokenizer_hash=vocabulary,
+        template_hash=template_hash(tokenizer),
+        outside=files if reference.kind == "local" else {},
+        fingerprint=sha256_of([layout, vocabulary, content, delta]),
+    )
+    return BaseModel.write(folder, stage, facts)
+
+
+def weights_folder(base: BaseModel) -> Path:
+    """Where a base's weights lie: in the artifact, in a local folder, or in the hub's cache."""
+    return weights_folder_of(base.facts.reference, base.path)
+
+
+def weights_folder_of(reference: Reference, folder: Path) -> Path:
+    """Where a reference's weights lie, for an artifact that is put together in `folder`."""
+    if reference.kind == "own":
+        return folder / reference.source
+    if reference.kind == "local":
+        return Path(reference.source)
+    return Path(
+        snapshot_download(
+            reference.source,
+            revision=reference.revision,
+            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+        )
+    )
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

@@ -1,0 +1,54 @@
+"""Both servers, really started on loopback, and ended by a signal."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_dashboard_serves_both_and_ends_both(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
+    }
+    command = ["posttrain", "dashboard", "--log", str(tmp_path)]
+    command += ["--zenml-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout is not None
+    try:
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert lines[0].split() == ["ZenML", f"http://127.0.0.1:{ports[0]}"]
+        assert lines[1].split() == ["MLflow", f"http://127.0.0.1:{ports[1]}"]
+        for port in ports:
+            assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+    for port in ports:  # nothing listens any more
+        for _ in range(50):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) != 0:
+                    break
+            time.sleep(0.2)
+        else:
+            pytest.fail(f"port {port} is still served")
