@@ -64,7 +64,7 @@ def as_dict(found: "LastRun") -> dict[str, Any]:
         "run": found.name,
         "seconds": found.seconds,
         "stages": [_stage(stage, sets) for stage in evaluation.stages],
-        "reward_model": reward.model_dump() if reward else None,
+        "reward_model": reward.model_dump(exclude={"figures"}) if reward else None,
         "data": {"quarantined": found.quarantined},
         "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
         if promotion

@@ -125,7 +125,7 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     if gap > HEAD_TOLERANCE:
         raise ValueError(
             f"{type(owner).__name__}: its logits differ by {gap:.1%} from those of its output "
-            "layer; PPO does not know how it scales them: teach posttrain.align.forward.logits"
+            "layer; how it scales them is not known here: teach posttrain.align.forward.logits"
         )
 
 

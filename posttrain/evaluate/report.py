@@ -161,7 +161,7 @@ class Judge:
 
 
 def _judge(reward: RewardEvaluation) -> Judge:
-    every = {"All": reward.accuracy, **reward.by_kind}
+    every = {"accuracy": reward.accuracy, **reward.by_kind}
     found = [
         (label, f"{value:,.0f}" if name.startswith("num_") else number(value))
         for name, label in REWARD_FIGURES.items()

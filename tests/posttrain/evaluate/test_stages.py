@@ -1,5 +1,6 @@
 """An evaluation of a tiny run, and its report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from posttrain.artifacts import (
     BaseModel,
+    Policy,
     Quarantine,
     QuarantineFacts,
     Records,
@@ -20,6 +22,7 @@ from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.evaluate.stages import Stages, _held_out_hash, evaluate, report
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
+from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -138,3 +141,23 @@ def test_the_hash_is_of_how_it_is_measured(stages: Stages) -> None:
     assert _held_out_hash(stages, RECIPE.model_copy(update={"probes": (marked,)})) != whole
     cheaper = RECIPE.model_copy(update={"batch_size": 1, "num_bootstrap": 5, "seed": 3})
     assert _held_out_hash(stages, cheaper) == whole
+
+
+def test_the_hash_is_of_the_prompts_that_policies_answer(stages: Stages, tmp_path: Path) -> None:
+    def hash_with(num_held_out: int) -> str:
+        ppo = PpoRecipe(
+            num_iterations=1,
+            batch_size=4,
+            learning_rate=1e-4,
+            max_new_tokens=4,
+            prompt_set="other",
+            held_out_set="rollout",
+            num_held_out=num_held_out,
+        )
+        facts = stages.assistant.facts.model_copy(update={"recipe": ppo.model_dump()})
+        folder = tmp_path / f"ppo-{num_held_out}"
+        folder.mkdir(exist_ok=True)
+        return _held_out_hash(replace(stages, policy=Policy.write(folder, "ppo", facts)), RECIPE)
+
+    assert len({_held_out_hash(stages, RECIPE), hash_with(3), hash_with(8)}) == 3
+    assert hash_with(8) == hash_with(80)  # there are 8
