@@ -43,12 +43,10 @@ from posttrain.align.rollout import (
     roll_out,
     sample,
 )
-from posttrain.align.rows import pad_id, read_prompts
+from posttrain.align.rows import read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
-from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
-from posttrain.models.generate import Sampling
 from posttrain.models.load import check_tokens, save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
@@ -81,15 +79,7 @@ def train(
     runtime = prepare(recipe.seed)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
-    tokenizer = load_tokenizer(domain)
-    sampling = Sampling(
-        max_new_tokens=recipe.max_new_tokens,
-        temperature=recipe.temperature,
-        end_ids=end_tokens(tokenizer),
-        pad_id=pad_id(tokenizer),
-        batch_size=recipe.generation_batch_size,
-        seed=recipe.seed,
-    )
+    sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
     folder = runtime.new_folder("ppo")
     log_parameters("ppo", recipe.model_dump())

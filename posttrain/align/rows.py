@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import Role, Tokens
-from posttrain.data.chat import Message
-from posttrain.models.generate import cut_after_end
+from posttrain.data.chat import Message, end_tokens
+from posttrain.models.generate import Sampling, cut_after_end
+from posttrain.recipe.ppo import PpoRecipe
+from posttrain.recipe.self_critique import SelfCritiqueRecipe
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,17 @@ def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """What fills a batch; masks come from lengths, so the end token serves where none is set."""
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return int(pad)
+
+
+def sampling_by(
+    tokenizer: PreTrainedTokenizerFast, recipe: PpoRecipe | SelfCritiqueRecipe
+) -> Sampling:
+    """How a section's answers are drawn, with the template's own end tokens."""
+    return Sampling(
+        max_new_tokens=recipe.max_new_tokens,
+        temperature=recipe.temperature,
+        end_ids=end_tokens(tokenizer),
+        pad_id=pad_id(tokenizer),
+        batch_size=recipe.generation_batch_size,
+        seed=recipe.seed,
+    )

@@ -31,10 +31,10 @@ from posttrain.align.revise import (
 )
 from posttrain.align.revisions_report import SAMPLES
 from posttrain.align.revisions_report import render as render
-from posttrain.align.rows import Prompt, pad_id, read, read_prompts
+from posttrain.align.rows import Prompt, read, read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens
-from posttrain.data.chat import Message, end_tokens
+from posttrain.data.chat import Message
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
 from posttrain.models.load import attach, check_tokens, load_base
@@ -116,15 +116,7 @@ def train(
 def new_speaker(model: PeftModel, domain: BaseModel, recipe: SelfCritiqueRecipe) -> Speaker:
     """The adapters with the base's tokenizer and the recipe's way to sample."""
     tokenizer = load_tokenizer(domain)
-    sampling = Sampling(
-        max_new_tokens=recipe.max_new_tokens,
-        temperature=recipe.temperature,
-        end_ids=end_tokens(tokenizer),
-        pad_id=pad_id(tokenizer),
-        batch_size=recipe.generation_batch_size,
-        seed=recipe.seed,
-    )
-    return Speaker(model, tokenizer, sampling)
+    return Speaker(model, tokenizer, sampling_by(tokenizer, recipe))
 
 
 def check_disjoint(tokens: Tokens, prompts: Sequence[Prompt], recipe: SelfCritiqueRecipe) -> None:

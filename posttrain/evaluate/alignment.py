@@ -16,12 +16,10 @@ from posttrain.align.rollout import (
     response_mask,
     sample,
 )
-from posttrain.align.rows import pad_id, read_prompts
+from posttrain.align.rows import pad_id, read_prompts, sampling_by
 from posttrain.align.score import load_scorer
 from posttrain.artifacts import BaseModel, Policy, Revisions, RewardModel, Tokens
-from posttrain.data.chat import end_tokens
 from posttrain.evaluate import bootstrap
-from posttrain.models.generate import Sampling
 from posttrain.models.load import attach, load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
@@ -96,14 +94,7 @@ def _actors(
     pad = pad_id(tokenizer)
     model = attach(load_base(domain), assistant, domain, REFERENCE, trainable=False).eval()
     scorer = load_scorer(model, reward, domain, pad, REWARD)
-    sampling = Sampling(
-        max_new_tokens=ppo.max_new_tokens,
-        temperature=ppo.temperature,
-        end_ids=end_tokens(tokenizer),
-        pad_id=pad,
-        batch_size=ppo.generation_batch_size,
-        seed=ppo.seed,
-    )
+    sampling = sampling_by(tokenizer, ppo)
     return Actors(model, scorer, scorer.head, sampling, ppo.forward_batch_size)
 
 

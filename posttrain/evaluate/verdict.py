@@ -139,12 +139,12 @@ def length_sentence(evaluation: Evaluation) -> Sentence | None:
     longer = statistics.fmean(ppo.lengths) - statistics.fmean(sft.lengths)
     gain = statistics.fmean(ppo.scores) - statistics.fmean(sft.scores)
     return Sentence(
-        lead="Length explains" if slope * longer > 0 else "Length explains nothing",
+        lead="Length explains part of PPO's gain" if slope * longer > 0 else "Length explains none",
         detail=(
-            f"{number(slope * longer)} of the score's {number(gain)}: answers are {number(longer)} "
-            "tokens longer, and SFT's own longer answers score higher"
+            f"{number(slope * longer)} of {number(gain)}; answers are {number(longer)} tokens "
+            "longer, and SFT's own longer answers score higher"
             if slope * longer > 0
-            else f"of the score's {number(gain)}"
+            else f"of PPO's gain of {number(gain)}"
         ),
         good=None if gain <= 0 else slope * longer < gain,
     )

@@ -131,14 +131,14 @@ def test_length_that_does_the_work_is_said() -> None:
     # SFT's slope is 0.5 a token; PPO is 4 tokens longer: 2.0 of a gain of 2.0
     sentence = length_sentence(scored([(8, 0.0), (10, 1.0)], [(13, 2.5), (13, 2.5)]))
     assert sentence is not None
-    assert sentence.detail.startswith("2.00 of the score's 2.00: answers are 4.00 tokens longer")
+    assert sentence.detail.startswith("2.00 of 2.00; answers are 4.00 tokens longer")
     assert sentence.good is False
 
 
 def test_length_without_a_slope_explains_nothing() -> None:
     sentence = length_sentence(scored([(8, 1.0), (10, 1.0)], [(13, 2.0), (13, 2.0)]))
     assert sentence is not None
-    assert (sentence.lead, sentence.good) == ("Length explains nothing", True)
+    assert (sentence.lead, sentence.good) == ("Length explains none", True)
 
 
 @pytest.mark.parametrize(("last", "good"), [(0.5, True), (0.05, False)])
