@@ -183,6 +183,9 @@ def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
     config = json.loads((written / "adapter_config.json").read_bytes())
     # PEFT writes a set in an order that differs by process: equal adapters would differ in bytes.
     config["target_modules"] = sorted(config["target_modules"])
+    # A hub id stays; a folder is this machine's own business. Our manifest names the base.
+    if Path(config["base_model_name_or_path"] or "").is_dir():
+        config["base_model_name_or_path"] = None
     text = json.dumps(config, indent=2, sort_keys=True)
     (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     shutil.rmtree(staging)

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def test_a_saved_adapter_loads_with_plain_peft(base: BaseModel, policy: Policy) 
     theirs = logits(PeftModel.from_pretrained(stock, policy.path / "adapter").eval())
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert not torch.allclose(ours, logits(load_base(base)), atol=1e-2)
+
+
+def test_a_saved_adapter_names_no_folder_of_this_machine(policy: Policy) -> None:
+    text = (policy.path / "adapter" / "adapter_config.json").read_text(encoding="utf-8")
+    assert json.loads(text)["base_model_name_or_path"] is None
 
 
 def test_a_policy_on_another_base_of_equal_shape_is_refused(
