@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import save_artifact, step
 from zenml.types import HTMLString
 
 from posttrain.artifacts import BaseModel, Policy, Revisions, Tokens
@@ -23,7 +23,13 @@ def self_critique(
     Annotated[HTMLString, "revisions_report"],
 ]:
     """Criticise and revise by the constitution, then learn the revisions."""
-    from posttrain.align.self_critique import render, train
+    from posttrain.align.self_critique import NothingKept, render, train
 
-    aligned, revisions = train(tokens, domain, assistant, policy, recipe)
+    try:
+        aligned, revisions = train(tokens, domain, assistant, policy, recipe)
+    except NothingKept as failure:
+        # A failed step's outputs are lost: what a person needs to see is saved first.
+        save_artifact(failure.revisions, "revisions")
+        save_artifact(HTMLString(render(failure.revisions)), "revisions_report")
+        raise
     return aligned, revisions, HTMLString(render(revisions))

@@ -45,6 +45,14 @@ from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoint_folder, forget
 
 
+class NothingKept(ValueError):
+    """Every sample was dropped; `revisions` says why of each."""
+
+    def __init__(self, message: str, revisions: Revisions) -> None:
+        super().__init__(message)
+        self.revisions = revisions
+
+
 def train(
     tokens: Tokens,
     domain: BaseModel,
@@ -84,9 +92,10 @@ def train(
     kept = [draft for draft in drafts if is_kept(outcome(draft, recipe), recipe)]
     revisions = write_revisions(drafts, speaker, critic, assistant, policy, recipe)
     if not kept:
-        raise ValueError(
+        raise NothingKept(
             f"self_critique: none of {len(drafts)} samples was kept (dropped: "
-            f"{revisions.facts.dropped}); read {revisions.path / SAMPLES}"
+            f"{revisions.facts.dropped}); read the artifact `revisions`",
+            revisions,
         )
     # 3. what is learned: kept samples, own answers, SFT examples
     learned = [Example.of(draft.prompt.ids, draft.current.ids) for draft in kept]

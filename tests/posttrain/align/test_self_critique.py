@@ -133,6 +133,15 @@ def test_a_bad_critic_is_refused_with_its_figures(
         self_critique.train(wrong, domain, assistant, assistant, recipe)
 
 
+def test_samples_of_which_none_is_kept_are_handed_over_with_the_error(
+    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: SelfCritiqueRecipe
+) -> None:
+    short = recipe.model_copy(update={"max_new_tokens": 1, "min_critic_accuracy": 0.0})
+    with pytest.raises(self_critique.NothingKept, match="none of 64 samples was kept") as raised:
+        self_critique.train(tokens, domain, assistant, assistant, short)
+    assert raised.value.revisions.verify().facts.dropped == {"cut_off": 64}
+
+
 def test_alignment_28_a_prompt_that_is_also_measured_is_refused(
     tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: SelfCritiqueRecipe, tmp_path: Path
 ) -> None:
