@@ -25,17 +25,11 @@ from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
 from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_scores, save_head
 from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts, Tokens
+from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling, generate
-from posttrain.models.load import (
-    attach,
-    check_tokens,
-    count_adapted,
-    load_base,
-    save_adapter,
-    trained_on,
-)
+from posttrain.models.load import attach, count_adapted, load_base, save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters

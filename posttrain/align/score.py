@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 
 from posttrain.align.forward import causal, hidden_states, like_lengths, pad_right, using
 from posttrain.artifacts import BaseModel, RewardModel
+from posttrain.contract import check_trained_on
 from posttrain.models.generate import evaluating
-from posttrain.models.load import attach_folder, check_trained_on
+from posttrain.models.load import attach_folder
 
 SCORE_FILE = "score.safetensors"
 

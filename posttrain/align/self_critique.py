@@ -34,10 +34,11 @@ from posttrain.align.revisions_report import render as render
 from posttrain.align.rows import Prompt, read, read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens
+from posttrain.contract import check_tokens
 from posttrain.data.chat import Message
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
-from posttrain.models.load import attach, check_tokens, load_base
+from posttrain.models.load import attach, load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime

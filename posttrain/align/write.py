@@ -5,7 +5,8 @@ from pathlib import Path
 from peft import PeftModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
-from posttrain.models.load import count_adapted, save_adapter, trained_on
+from posttrain.contract import trained_on
+from posttrain.models.load import count_adapted, save_adapter
 from posttrain.recipe.section import Section
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Chats, Tokens, TokensFacts
+from posttrain.contract import check_made_for
 from posttrain.data.chat import encode_conversations, encode_prompts
 from posttrain.data.columns import MESSAGE, Row, batches, write
 from posttrain.data.packing import best_fit, concatenate
@@ -65,12 +66,7 @@ def tokenize(chats: Chats, base: BaseModel, recipe: TokenizeRecipe) -> Tokens:
         ValueError: `chats` was made for another tokenizer or template, or no SFT example is left.
     """
     facts = chats.verify().facts
-    for name in ("tokenizer_hash", "template_hash"):
-        if getattr(facts, name) != getattr(base.facts, name):
-            raise ValueError(
-                f"{chats.path}: made for {name} {getattr(facts, name)[:12]}, the base has "
-                f"{getattr(base.facts, name)[:12]}; run the template step on this base"
-            )
+    check_made_for(facts.tokenizer_hash, facts.template_hash, base, chats.path)
     folder = Runtime.from_environment().new_folder("tokens")
     encoder = Encoder(load_tokenizer(base), recipe)
     counts: dict[str, dict[str, int]] = {}

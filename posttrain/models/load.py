@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from posttrain.artifacts import BaseModel, Policy, Tokens, TrainedOn, sha256
+from posttrain.artifacts import BaseModel, Policy, sha256
+from posttrain.contract import check_trained_on
 from posttrain.models.device import device, dtype
 from posttrain.recipe.train import LoraRecipe
 from posttrain.runtime import Runtime
@@ -51,35 +52,6 @@ def load_base(base: BaseModel, trainable: bool = False) -> PreTrainedModel:
 
 def _placed(model: torch.nn.Module, runtime: Runtime) -> PreTrainedModel:
     return cast(PreTrainedModel, model.to(device(runtime)).eval())
-
-
-def check_trained_on(trained_on: TrainedOn, base: BaseModel, holder: Path) -> None:
-    """Refuse weights that were trained on another base, tokenizer or template.
-
-    Raises:
-        ValueError: names what differs, with both values.
-    """
-    facts = base.facts
-    for name, trained, found in (
-        ("base fingerprint", trained_on.base_fingerprint, facts.fingerprint),
-        ("tokenizer hash", trained_on.tokenizer_hash, facts.tokenizer_hash),
-        ("template hash", trained_on.template_hash, facts.template_hash),
-    ):
-        if trained != found:
-            raise ValueError(
-                f"{holder}: was trained on {name} {trained[:12]}, and {base.path} has "
-                f"{found[:12]}; load it on the base that it was trained on"
-            )
-
-
-def trained_on(base: BaseModel) -> TrainedOn:
-    """What weights that are trained on `base` must record."""
-    facts = base.facts
-    return TrainedOn(
-        base_fingerprint=facts.fingerprint,
-        tokenizer_hash=facts.tokenizer_hash,
-        template_hash=facts.template_hash,
-    )
 
 
 def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
@@ -196,22 +168,6 @@ def count_adapted(model: PeftModel, name: str) -> tuple[int, int]:
     weights = adapter_weights(model, name)
     modules = {key.split(".lora_")[0] for key in weights}
     return len(modules), sum(parameter.numel() for parameter in weights.values())
-
-
-def check_tokens(tokens: Tokens, base: BaseModel) -> None:
-    """Refuse damaged tokens, and such as were made for another tokenizer or template.
-
-    Raises:
-        ValueError: names what differs, with both values.
-    """
-    facts = tokens.verify().made_by("tokenize").facts
-    for name in ("tokenizer_hash", "template_hash"):
-        made, found = getattr(facts, name), getattr(base.facts, name)
-        if made != found:
-            raise ValueError(
-                f"{tokens.path}: made for {name} {made[:12]}, and {base.path} has {found[:12]}; "
-                "run the tokenize step on this base"
-            )
 
 
 def weight_hashes(folder: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.artifacts import BaseModel, Policy
+from posttrain.contract import check_trained_on
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.card import model_card
 from posttrain.registry.versions import (
@@ -70,17 +71,7 @@ def register(
 
 
 def _check_belongs_together(domain: BaseModel, policy: Policy, evaluation: Evaluation) -> None:
-    trained_on, base = policy.facts.trained_on, domain.facts
-    for name, expected, found in (
-        ("base fingerprint", trained_on.base_fingerprint, base.fingerprint),
-        ("tokenizer hash", trained_on.tokenizer_hash, base.tokenizer_hash),
-        ("template hash", trained_on.template_hash, base.template_hash),
-    ):
-        if expected != found:
-            raise ValueError(
-                f"{policy.path}: was trained on {name} {expected[:12]}, and {domain.path} has "
-                f"{found[:12]}; register it with the base that it was trained on"
-            )
+    check_trained_on(policy.facts.trained_on, domain, policy.path)
     evaluated, registered = evaluation.policy_hash, policy.content_hash()
     if evaluated != registered:
         raise ValueError(

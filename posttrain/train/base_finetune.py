@@ -4,6 +4,7 @@ Runs on Transformers' Trainer. `full` writes weights of our own; `lora` writes a
 reference, merged on loading, so that a hub base's weights are never copied.
 """
 
+from pathlib import Path
 from typing import cast
 
 from datasets import Dataset
@@ -11,8 +12,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from posttrain.artifacts import BaseModel, Reference, Tokens
+from posttrain.contract import check_tokens
 from posttrain.models.device import prepare
-from posttrain.models.load import check_tokens, load_base, new_adapter, save_adapter
+from posttrain.models.load import load_base, new_adapter, save_adapter
 from posttrain.models.seal import seal, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
@@ -57,7 +59,15 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     )
     figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
     log_figures("base_finetune", figures)
+    domain = _seal(folder, base, recipe, model)
+    forget(checkpoints)
+    return domain
 
+
+def _seal(
+    folder: Path, base: BaseModel, recipe: BaseFinetuneRecipe, model: PreTrainedModel | PeftModel
+) -> BaseModel:
+    """A delta beside the reference where that suffices, else weights of our own."""
     reference = base.facts.reference
     as_delta = recipe.method == "lora" and reference.kind != "own" and not base.facts.has_delta
     if as_delta:
@@ -67,6 +77,4 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
         whole.save_pretrained(str(folder / "weights"))
         reference = Reference(kind="own", source="weights")
     weights = weights_folder(base) if as_delta else folder / "weights"
-    domain = seal(folder, "base_finetune", reference, weights, load_tokenizer(base), as_delta)
-    forget(checkpoints)
-    return domain
+    return seal(folder, "base_finetune", reference, weights, load_tokenizer(base), as_delta)

@@ -16,16 +16,10 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
+from posttrain.contract import check_tokens, trained_on
 from posttrain.data.packing import best_fit
 from posttrain.models.device import prepare
-from posttrain.models.load import (
-    check_tokens,
-    count_adapted,
-    load_base,
-    new_adapter,
-    save_adapter,
-    trained_on,
-)
+from posttrain.models.load import count_adapted, load_base, new_adapter, save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,8 +21,9 @@ from posttrain.artifacts import (
     Tokens,
     TokensFacts,
 )
+from posttrain.contract import trained_on
 from posttrain.data.chat import encode_conversations, encode_prompts
-from posttrain.models.load import load_base, new_adapter, save_adapter, trained_on
+from posttrain.models.load import load_base, new_adapter, save_adapter
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import template_hash, tokenizer_hash, train_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
@@ -33,13 +33,6 @@ WORDS = ("red", "blue", "green", "gold")
 NO_FAULT, FAULT = "all fine", "there is red in it"
 CRITIQUE, REVISION = "what is wrong ?", "mend it ."
 NUM_LESSONS = 300
-
-
-@pytest.fixture(autouse=True)
-def runtime_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("work", "checkpoints", "cache"):
-        monkeypatch.setenv(f"POSTTRAIN_{name.upper()}", str(tmp_path / name))
-    monkeypatch.setenv("POSTTRAIN_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

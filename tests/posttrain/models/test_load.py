@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.contract import trained_on
 from posttrain.models.load import (
     adapter_weights,
     attach,
@@ -17,7 +18,6 @@ from posttrain.models.load import (
     load_policy,
     new_adapter,
     save_adapter,
-    trained_on,
 )
 from posttrain.recipe.train import LoraRecipe
 
