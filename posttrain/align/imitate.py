@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from posttrain.align.forward import fill_adapter, pad_right
 from posttrain.models.load import save_adapter
 from posttrain.recipe.train import TrainRecipe
+from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.collate import IGNORED
 from posttrain.train.length_groups import LengthGroups
 from posttrain.train.trainer import GuardedTrainer, arguments
@@ -56,7 +57,7 @@ class Imitation(GuardedTrainer):
         adapter: str,
         examples: Sequence[Example],
         recipe: TrainRecipe,
-        checkpoints: Path,
+        checkpoints: Checkpoints,
         pad_id: int,
     ) -> None:
         super().__init__(

@@ -11,7 +11,6 @@ Shapes: B answers of a rollout, T response positions, N real response tokens of 
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -53,7 +52,7 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder, forget
+from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 
 LAST_GOOD = "last_good"
 
@@ -85,18 +84,18 @@ def train(
     folder = runtime.new_folder("ppo")
     log_parameters("ppo", recipe.model_dump())
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
-    checkpoints = checkpoint_folder("ppo", recipe, tokens, domain, assistant, reward)
+    checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
     try:
         figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
     except (FloatingPointError, RuntimeError) as error:
-        error.add_note(f"The last good policy lies in {checkpoints / LAST_GOOD}.")
+        error.add_note(f"The last good policy lies in {checkpoints.folder / LAST_GOOD}.")
         raise
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
     log_figures("ppo", gained)
     figures |= gained
     policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
-    forget(checkpoints)
+    checkpoints.forget()
     return policy
 
 
@@ -105,7 +104,7 @@ def optimise(
     prompts: Sequence[list[int]],
     recipe: PpoRecipe,
     curves: Curves,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
 ) -> dict[str, float]:
     """The loop: roll out, reward, estimate advantages, update; until plan or gain is reached.
 
@@ -128,7 +127,7 @@ def optimise(
         batch = draw(prompts, iteration, recipe)
         rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
         check_rollout(iteration, rollout, recipe)
-        save_adapter(actors.model, POLICY, checkpoints / LAST_GOOD)
+        save_adapter(actors.model, POLICY, checkpoints.folder / LAST_GOOD)
         mask_BT = rollout.mask_BT
 
         # 2. scores: in units of SFT's; a fixed one where no end token came

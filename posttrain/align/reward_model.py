@@ -33,7 +33,7 @@ from posttrain.models.load import attach, count_adapted, load_base, save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder, forget
+from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.length_groups import LengthGroups
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -63,7 +63,7 @@ def train(
     judge = Judge(model, new_head(model))
     folder = runtime.new_folder("reward_model")
     log_parameters("reward_model", recipe.model_dump())
-    checkpoints = checkpoint_folder("reward_model", recipe, tokens, domain, assistant)
+    checkpoints = checkpoints_of("reward_model", recipe, tokens, domain, assistant)
     trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
     fitted = trainer.run(recipe, checkpoints, Curves(folder, "reward_model"))
 
@@ -87,7 +87,7 @@ def train(
     log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
     judge.save(folder)
     reward = RewardModel.write(folder, "reward_model", facts)
-    forget(checkpoints)
+    checkpoints.forget()
     return reward
 
 
@@ -146,7 +146,7 @@ class RewardTrainer(GuardedTrainer):
         judge: Judge,
         pairs: Sequence[Pair],
         recipe: RewardModelRecipe,
-        checkpoints: Path,
+        checkpoints: Checkpoints,
         pad_id: int,
     ) -> None:
         super().__init__(

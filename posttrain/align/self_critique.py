@@ -43,7 +43,7 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder, forget
+from posttrain.train.checkpoints import checkpoints_of
 
 
 class NothingKept(ValueError):
@@ -103,7 +103,7 @@ def train(
     own = own_answers(tokens, speaker, round(recipe.own_answers_share * len(kept)), recipe)
     mixed = instructions(tokens, round(recipe.instruction_share * len(kept)), recipe)
     # 4. fine-tuning
-    checkpoints = checkpoint_folder("self_critique", recipe, tokens, domain, assistant, policy)
+    checkpoints = checkpoints_of("self_critique", recipe, tokens, domain, assistant, policy)
     folder = runtime.new_folder("self_critique")
     model.set_adapter(LEARNER)
     trainer = Imitation(
@@ -119,7 +119,7 @@ def train(
     }
     aligned = write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
     log_figures("self_critique", figures)
-    forget(checkpoints)
+    checkpoints.forget()
     return aligned, revisions
 
 

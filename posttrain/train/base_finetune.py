@@ -19,7 +19,7 @@ from posttrain.models.seal import seal, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder, forget
+from posttrain.train.checkpoints import checkpoints_of
 from posttrain.train.collate import packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -46,7 +46,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     model: PreTrainedModel | PeftModel = load_base(base, trainable=recipe.method == "full")
     if recipe.method == "lora":
         model = new_adapter(cast(PreTrainedModel, model), recipe.lora)
-    checkpoints = checkpoint_folder("base_finetune", recipe, tokens, base)
+    checkpoints = checkpoints_of("base_finetune", recipe, tokens, base)
     folder = runtime.new_folder("base_finetune")
     log_parameters("base_finetune", recipe.model_dump())
     trainer = GuardedTrainer(
@@ -60,7 +60,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
     log_figures("base_finetune", figures)
     domain = _seal(folder, base, recipe, model)
-    forget(checkpoints)
+    checkpoints.forget()
     return domain
 
 

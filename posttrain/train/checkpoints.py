@@ -1,13 +1,18 @@
 """Checkpoints that are whole or not there.
 
 A checkpoint is written to a folder of another name, sealed with the SHA-256 of each file, and
-renamed. One that lacks its seal, or differs from it, is passed over for the next older one.
+renamed. One that lacks its seal, or differs from it, is passed over for the next older one. Where
+`POSTTRAIN_CHECKPOINTS` is a URL, each is copied there, its seal last, and fetched by a process that
+finds nothing newer on its own disk.
 """
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import fsspec
 
 from posttrain.artifacts import Folder, sha256, sha256_of
 from posttrain.recipe.section import Section
@@ -15,62 +20,129 @@ from posttrain.runtime import Runtime
 
 SEAL = "seal.json"
 PREFIX = "checkpoint-"
+KEEP = 2
+"""Two, so that one that was damaged after writing has a predecessor."""
 
 
-def checkpoint_folder(stage: str, recipe: Section, *inputs: Folder[Any]) -> Path:
-    """The stage's checkpoints for this section and these inputs, and for no others.
+@dataclass(frozen=True)
+class Checkpoints:
+    """A stage's checkpoints, found again by whoever runs it on the same inputs."""
 
-    Raises:
-        ValueError: the runtime names a URL; folders alone are built so far.
-    """
-    root = Runtime.from_environment().checkpoints
-    if "://" in root:
-        raise ValueError(
-            f"POSTTRAIN_CHECKPOINTS={root}: URLs are not built yet; name a folder that outlives "
-            "the process (a volume)"
-        )
+    folder: Path
+    """On this machine."""
+
+    url: str | None = None
+    """Where they outlive the machine, if not in `folder`."""
+
+    @property
+    def place(self) -> str:
+        """Where a person looks for them."""
+        return self.url or str(self.folder)
+
+    def stage(self, step: int) -> Path:
+        """An empty folder to write the checkpoint of `step` into; what a crash left is removed."""
+        staged = self.folder / "staging" / f"{PREFIX}{step}"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        return staged
+
+    def publish(self, staged: Path) -> Path:
+        """Seal a staged checkpoint, put it in place, and remove all but the newest.
+
+        Args:
+            staged: a finished folder called `checkpoint-<step>`, on the file system of `folder`.
+        """
+        seal = {
+            file.relative_to(staged).as_posix(): sha256(file)
+            for file in staged.rglob("*")
+            if file.is_file()
+        }
+        (staged / SEAL).write_text(json.dumps(seal), encoding="utf-8")
+        target = self.folder / staged.name
+        if target.exists():
+            shutil.rmtree(target)  # a damaged one that newest() passed over
+        staged.rename(target)
+        for old in _newest_first(path.name for path in self.folder.iterdir())[KEEP:]:
+            shutil.rmtree(self.folder / old)
+        if self.url is not None:
+            self._upload(target)
+        return target
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint whose files equal its seal; None where there is none."""
+        ours = [path.name for path in self.folder.iterdir()]
+        theirs = self._listed()
+        for name in _newest_first({*ours, *theirs}):
+            if name in ours and _is_whole(self.folder / name):
+                return self.folder / name
+            if name in theirs and _is_whole(fetched := self._fetch(name)):
+                return self.publish_fetched(fetched)
+        return None
+
+    def publish_fetched(self, fetched: Path) -> Path:
+        """Put a downloaded, whole checkpoint in place of what this machine had of it."""
+        target = self.folder / fetched.name
+        shutil.rmtree(target, ignore_errors=True)
+        return fetched.rename(target)
+
+    def forget(self) -> None:
+        """Remove them all, once what the stage made is sealed."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.url is not None:
+            files, root = fsspec.url_to_fs(self.url)
+            if files.exists(root):
+                files.rm(root, recursive=True)
+
+    def _upload(self, checkpoint: Path) -> None:
+        files, root = fsspec.url_to_fs(self.url)
+        target = f"{root}/{checkpoint.name}"
+        if files.exists(target):
+            files.rm(target, recursive=True)
+        names = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+        for path in [*(path for path in names if path.name != SEAL), checkpoint / SEAL]:
+            name = f"{target}/{path.relative_to(checkpoint).as_posix()}"
+            files.makedirs(name.rpartition("/")[0], exist_ok=True)
+            files.put_file(str(path), name)
+        for old in _newest_first(self._listed())[KEEP:]:
+            files.rm(f"{root}/{old}", recursive=True)
+
+    def _listed(self) -> set[str]:
+        if self.url is None:
+            return set()
+        files, root = fsspec.url_to_fs(self.url)
+        files.invalidate_cache()
+        if not files.exists(root):
+            return set()
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in files.ls(root, detail=False))
+        return {name for name in names if name.startswith(PREFIX)}
+
+    def _fetch(self, name: str) -> Path:
+        files, root = fsspec.url_to_fs(self.url)
+        staged = self.folder / "staging" / name
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir(parents=True)
+        for path in files.find(f"{root}/{name}"):
+            local = staged / str(path).split(f"{root}/{name}/", 1)[1]
+            local.parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(path, str(local))
+        return staged
+
+
+def checkpoints_of(stage: str, recipe: Section, *inputs: Folder[Any]) -> Checkpoints:
+    """The stage's checkpoints for this section and these inputs, and for no others."""
+    runtime = Runtime.from_environment()
     key = sha256_of([stage, recipe.model_dump(), [folder.content_hash() for folder in inputs]])
-    folder = Path(root).resolve() / f"{stage}-{key[:16]}"
+    name = f"{stage}-{key[:16]}"
+    root = runtime.checkpoints
+    remote = "://" in root
+    folder = (runtime.work / "checkpoints" if remote else Path(root)).resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Checkpoints(folder, f"{root.rstrip('/')}/{name}" if remote else None)
 
 
-def publish(staged: Path, folder: Path, keep: int = 2) -> Path:
-    """Seal a staged checkpoint, rename it into `folder`, and remove all but the newest `keep`.
-
-    Args:
-        staged: a finished folder called `checkpoint-<step>`, on the same file system.
-        folder: where checkpoints are looked for.
-        keep: two, so that one that was damaged after writing has a predecessor.
-    """
-    seal = {
-        file.relative_to(staged).as_posix(): sha256(file)
-        for file in staged.rglob("*")
-        if file.is_file()
-    }
-    (staged / SEAL).write_text(json.dumps(seal), encoding="utf-8")
-    target = folder / staged.name
-    if target.exists():
-        shutil.rmtree(target)  # a damaged one that newest_whole passed over
-    staged.rename(target)
-    for old in _by_step(folder)[keep:]:
-        shutil.rmtree(old)
-    return target
-
-
-def forget(folder: Path) -> None:
-    """Remove a stage's checkpoints, once what it made is sealed."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint whose files equal its seal; None where there is none."""
-    return next((found for found in _by_step(folder) if _is_whole(found)), None)
-
-
-def _by_step(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob(f"{PREFIX}*") if path.name[len(PREFIX) :].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[len(PREFIX) :]), reverse=True)
+def _newest_first(names: Any) -> list[str]:
+    numbered = [name for name in names if name.startswith(PREFIX) and name[len(PREFIX) :].isdigit()]
+    return sorted(numbered, key=lambda name: int(name[len(PREFIX) :]), reverse=True)
 
 
 def _is_whole(checkpoint: Path) -> bool:

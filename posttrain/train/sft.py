@@ -23,7 +23,7 @@ from posttrain.models.load import count_adapted, load_base, new_adapter, save_ad
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoint_folder, forget
+from posttrain.train.checkpoints import checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -49,7 +49,7 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     model: PreTrainedModel | PeftModel = load_base(domain, trainable=recipe.method == "full")
     if recipe.method == "lora":
         model = new_adapter(cast(PreTrainedModel, model), recipe.lora, ADAPTER)
-    checkpoints = checkpoint_folder("sft", recipe, tokens, domain)
+    checkpoints = checkpoints_of("sft", recipe, tokens, domain)
     folder = runtime.new_folder("sft")
     log_parameters("sft", recipe.model_dump())
     trainer = SftTrainer(
@@ -71,7 +71,7 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     counts = {"num_trainable": policy.facts.num_trainable}
     counts["num_adapted_modules"] = policy.facts.num_adapted_modules
     log_figures("sft", {**figures, **counts})
-    forget(checkpoints)
+    checkpoints.forget()
     return policy
 
 

@@ -16,7 +16,8 @@ from posttrain.models.device import device, dtype
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves
-from posttrain.train.checkpoints import newest_whole, publish
+from posttrain.train.checkpoints import Checkpoints
+from posttrain.train.interrupt import Interrupted, Interruption, interruption
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -24,11 +25,13 @@ SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_
 class GuardedTrainer(Trainer):
     """Mixed in before a Trainer: `class SftTrainer(GuardedTrainer, SFTTrainer)`."""
 
-    checkpoints: Path
+    checkpoints: Checkpoints
     max_bad_steps: int = 0
     num_bad_steps: int = 0
 
-    def run(self, recipe: TrainRecipe, checkpoints: Path, curves: Curves) -> dict[str, float]:
+    def run(
+        self, recipe: TrainRecipe, checkpoints: Checkpoints, curves: Curves
+    ) -> dict[str, float]:
         """Train to the planned step, from the newest whole checkpoint if there is one.
 
         Returns:
@@ -36,6 +39,7 @@ class GuardedTrainer(Trainer):
 
         Raises:
             FloatingPointError: a NaN or infinite gradient beyond the recipe's tolerance.
+            Interrupted: SIGTERM came; the step at hand was finished and saved.
             RuntimeError: training ended before the planned step.
         """
         self.checkpoints = checkpoints
@@ -43,13 +47,16 @@ class GuardedTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
-        resume = newest_whole(checkpoints)
-        self.train(resume_from_checkpoint=str(resume) if resume else None)
+        resume = checkpoints.newest()
+        with interruption() as asked:
+            self.add_callback(SaveAndStop(asked))
+            self.train(resume_from_checkpoint=str(resume) if resume else None)
         # Trainer returns as if all were well when a callback or a signal ended it early.
         if self.state.global_step != self.state.max_steps:
-            raise RuntimeError(
+            kind = Interrupted if asked.asked else RuntimeError
+            raise kind(
                 f"training ended at step {self.state.global_step} of {self.state.max_steps}; run "
-                f"the same command again, it continues from {checkpoints}"
+                f"the same command again, it continues from {checkpoints.place}"
             )
         _check_parameters(self.model)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
@@ -66,7 +73,7 @@ class GuardedTrainer(Trainer):
                     f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)} "
                     f"(bad steps: {self.num_bad_steps}, max_bad_steps: {self.max_bad_steps}); "
                     "lower learning_rate or look at the rows of this batch. Last good checkpoint: "
-                    f"{newest_whole(self.checkpoints)}"
+                    f"{self.checkpoints.newest()}"
                 )
             model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
         return norm
@@ -76,7 +83,18 @@ class GuardedTrainer(Trainer):
         _check_parameters(self.model)
         super()._save_checkpoint(model, trial)
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        publish(staged, self.checkpoints)
+        self.checkpoints.publish(staged)
+
+
+class SaveAndStop(TrainerCallback):
+    """Ends training with a checkpoint after the step in which it was asked to."""
+
+    def __init__(self, asked: Interruption) -> None:
+        self.asked = asked
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.asked.asked and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True
 
 
 class CurvesCallback(TrainerCallback):
@@ -112,11 +130,11 @@ class ProgressBar(ProgressCallback):
 
 
 def arguments(
-    recipe: TrainRecipe, checkpoints: Path, kind: type[TrainingArguments], **more: Any
+    recipe: TrainRecipe, checkpoints: Checkpoints, kind: type[TrainingArguments], **more: Any
 ) -> Any:
     """A section's values under the names that Transformers uses."""
     runtime = Runtime.from_environment()
-    staging = checkpoints / "staging"
+    staging = checkpoints.folder / "staging"
     return kind(
         output_dir=str(staging),
         learning_rate=recipe.learning_rate,

@@ -1,14 +1,15 @@
 """The report in a real browser: nothing logged, nothing fetched, the verdict within the frame."""
 
 import html
-import json
 import shutil
-import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import Limit, PromotionRecipe
@@ -16,18 +17,6 @@ from posttrain.registry.gate import judge
 from tests import samples
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-default-apps",
-    "--hide-scrollbars",
-]
 FRAME = 384
 """Height of the dashboard's preview, in px."""
 
@@ -51,94 +40,97 @@ def page() -> str:
     return render(evaluation, histories, outcomes, samples.DATA, samples.LINEAGE)
 
 
-def chromium(folder: Path, content: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Load a page; whatever is asked of the network fails, and says so in the log."""
-    file = folder / "page.html"
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Seen:
+    """A page that is open, and what it said and asked for so far."""
+
+    page: Page
+    console: list[str]
+    requests: list[str]
+
+
+@contextmanager
+def opened(
+    browser: Browser, file: Path, content: str, size: tuple[int, int], dark: bool = False
+) -> Iterator[Seen]:
+    """Load a page from a file; what it asks of the network is noted and refused."""
     file.write_text(content, encoding="utf-8")
-    return subprocess.run(
-        [
-            str(CHROMIUM),
-            *QUIET,
-            f"--user-data-dir={folder / 'profile'}",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--enable-logging=stderr",
-            f"--log-net-log={folder / 'net.json'}",
-            *options,
-            file.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
     )
+    page = context.new_page()
+    seen = Seen(page, [], [])
+    page.on("console", lambda message: seen.console.append(message.text))
+    page.on("pageerror", lambda error: seen.console.append(str(error)))
 
+    def refuse(route: Route) -> None:
+        seen.requests.append(route.request.url)
+        route.abort()
 
-def shot(folder: Path, content: str, width: int, height: int, *options: str) -> Image.Image:
-    file = folder / "page.png"
-    size = f"--window-size={width},{height}"
-    chromium(folder, content, size, f"--screenshot={file}", *options)
-    return Image.open(file).convert("RGB")
+    page.route(lambda url: not url.startswith("file:"), refuse)
+    page.goto(file.as_uri())
+    try:
+        yield seen
+    finally:
+        context.close()
 
 
 def framed(content: str, width: int, height: int) -> str:
-    """As the dashboard shows it: a sandboxed frame; also the way to a phone's width."""
+    """As the dashboard shows it: in a sandboxed frame."""
     return (
         f'<body style="margin:0"><iframe sandbox="" style="border:0;display:block;width:{width}px;'
         f'height:{height}px" srcdoc="{html.escape(content, quote=True)}"></iframe>'
     )
 
 
-def console(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_console_stays_silent_and_nothing_is_fetched(
+    browser: Browser, page: str, tmp_path: Path, width: int
+) -> None:
+    with opened(browser, tmp_path / "page.html", page, (width, 800)) as seen:
+        expect(seen.page.get_by_text("Meets its limit").first).to_be_visible()
+        assert seen.console == []
+        assert seen.requests == []
 
 
-def test_the_console_stays_silent_and_nothing_is_fetched(page: str, tmp_path: Path) -> None:
-    done = chromium(tmp_path, page, "--dump-dom")
-    assert "Meets its limit" in done.stdout
-    assert console(done) == []
-    assert "URL_REQUEST_START_JOB" in (tmp_path / "net.json").read_text()  # the log is a real one
-    assert requests(tmp_path / "net.json") == []
-
-
-def test_a_page_that_fetches_would_be_seen(tmp_path: Path) -> None:
+def test_a_page_that_fetches_would_be_seen(browser: Browser, tmp_path: Path) -> None:
     noisy = "<script>console.error('loud')</script><img src='http://example.com/x.png'>"
-    done = chromium(tmp_path, noisy, "--dump-dom")
-    assert len(console(done)) >= 1
-    assert requests(tmp_path / "net.json") != []
-
-
-def requests(net_log: Path) -> list[str]:
-    """Addresses that the page asked for, by Chromium's own network log."""
-    text = net_log.read_text().rstrip().removesuffix(",")
-    log = json.loads(text if text.endswith("}") else text + "]}")
-    asked = [event["params"] for event in log["events"] if "initiator" in event.get("params", {})]
-    by_page = [one for one in asked if one["initiator"] != "not an origin"]  # Chromium's own
-    return sorted(one["url"] for one in by_page if one["url"].startswith(("http", "ws")))
+    with opened(browser, tmp_path / "page.html", noisy, (800, 600)) as seen:
+        assert "loud" in seen.console
+        assert seen.requests == ["http://example.com/x.png"]
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_page_follows_light_and_dark(page: str, tmp_path: Path, dark: bool) -> None:
-    scheme = "--blink-settings=preferredColorScheme=0" if dark else "--lang=en"
-    image = shot(tmp_path, page, 1280, 800, scheme)
-    assert image.getpixel((4, 4)) == ((19, 21, 24) if dark else (255, 255, 255))
+def test_the_page_follows_light_and_dark(
+    browser: Browser, page: str, tmp_path: Path, dark: bool
+) -> None:
+    with opened(browser, tmp_path / "page.html", page, (1280, 800), dark) as seen:
+        background = seen.page.locator("body").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert background == ("rgb(19, 21, 24)" if dark else "rgb(255, 255, 255)")
 
 
-def test_the_verdict_stands_within_the_dashboards_frame(page: str, tmp_path: Path) -> None:
-    image = shot(tmp_path, framed(page, 700, FRAME), 700, FRAME)
-    green = (28, 113, 72)
-    rows = [
-        y for y in range(FRAME) if any(image.getpixel((x, y)) == green for x in range(0, 700, 2))
-    ]
-    assert rows, "the verdict's colour is not in the frame"
-    assert rows[0] < 100
+def test_the_verdict_stands_within_the_dashboards_frame(
+    browser: Browser, page: str, tmp_path: Path
+) -> None:
+    content = framed(page, 700, FRAME)
+    with opened(browser, tmp_path / "page.html", content, (700, FRAME)) as seen:
+        verdict = seen.page.frame_locator("iframe").locator("h1")
+        expect(verdict).to_be_in_viewport(ratio=1)
 
 
-def test_a_phone_does_not_scroll_sideways(page: str, tmp_path: Path) -> None:
-    probe = (
-        "<style>iframe{border:0}</style>"
-        f'<iframe id="f" style="width:390px;height:800px" srcdoc="{html.escape(page, quote=True)}">'
-        "</iframe><pre id='o'></pre><script>f.onload=()=>{"
-        "const d=f.contentDocument.documentElement;"
-        "o.textContent=`width ${d.scrollWidth} of ${d.clientWidth}`}</script>"
-    )
-    assert "width 390 of 390" in chromium(tmp_path, probe, "--dump-dom").stdout
+def test_a_phone_does_not_scroll_sideways(browser: Browser, page: str, tmp_path: Path) -> None:
+    with opened(browser, tmp_path / "page.html", page, (390, 800)) as seen:
+        widths = seen.page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+    assert widths == [390, 390]

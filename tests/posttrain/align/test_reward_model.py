@@ -18,6 +18,7 @@ from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.models.load import attach, load_base
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, read_history
+from posttrain.train.checkpoints import Checkpoints
 
 END = (1,)
 RECIPE = RewardModelRecipe(
@@ -52,8 +53,9 @@ def test_alignment_12_scores_before_saving_and_after_loading_are_equal(
 ) -> None:
     pairs, _ = read_pairs(tokens, "train", END)
     judge = new_judge(domain, assistant)
-    trainer = RewardTrainer(judge, pairs, RECIPE, tmp_path / "checkpoints", pad_id=0)
-    trainer.run(RECIPE, tmp_path / "checkpoints", Curves(tmp_path, "reward_model"))
+    checkpoints = Checkpoints(tmp_path)
+    trainer = RewardTrainer(judge, pairs, RECIPE, checkpoints, pad_id=0)
+    trainer.run(RECIPE, checkpoints, Curves(tmp_path, "reward_model"))
     judge.eval()
     ids_BS, mask_BS = pad_right([[*pair.prompt, *pair.chosen] for pair in pairs[:8]], 0, CPU)
     before_B = judge(ids_BS, mask_BS).detach()

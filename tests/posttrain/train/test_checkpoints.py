@@ -3,20 +3,25 @@ from pathlib import Path
 import pytest
 
 from posttrain.recipe.template import TemplateRecipe
-from posttrain.train.checkpoints import checkpoint_folder, newest_whole, publish
+from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 
 
 def checkpoint(root: Path, step: int) -> Path:
-    staged = root / "staging" / f"checkpoint-{step}"
-    staged.mkdir(parents=True)
+    return written(Checkpoints(root), step)
+
+
+def written(checkpoints: Checkpoints, step: int) -> Path:
+    staged = checkpoints.stage(step)
     (staged / "model.safetensors").write_bytes(bytes([step % 256]) * 100)
-    return publish(staged, root)
+    (staged / "inner").mkdir()
+    (staged / "inner" / "state.json").write_text(str(step))
+    return checkpoints.publish(staged)
 
 
 def test_the_newest_whole_checkpoint_is_found_and_older_ones_go(tmp_path: Path) -> None:
     for step in (5, 10, 100):
         checkpoint(tmp_path, step)
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-100"
+    assert Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-100"
     assert sorted(path.name for path in tmp_path.glob("checkpoint-*")) == [
         "checkpoint-10",
         "checkpoint-100",
@@ -38,22 +43,62 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
         file.unlink()
     else:
         (newest / "extra").write_bytes(b"x")
-    assert newest_whole(tmp_path) == tmp_path / "checkpoint-1"
+    assert Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-1"
 
 
 def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:
-    staged = tmp_path / "staging" / "checkpoint-7"
-    staged.mkdir(parents=True)
-    assert newest_whole(tmp_path) is None
+    Checkpoints(tmp_path).stage(7)
+    assert Checkpoints(tmp_path).newest() is None
 
 
 def test_another_section_has_another_folder() -> None:
-    one = checkpoint_folder("sft", TemplateRecipe(max_turns=2))
-    assert one == checkpoint_folder("sft", TemplateRecipe(max_turns=2))
-    assert one != checkpoint_folder("sft", TemplateRecipe(max_turns=3))
+    one = checkpoints_of("sft", TemplateRecipe(max_turns=2))
+    assert one == checkpoints_of("sft", TemplateRecipe(max_turns=2))
+    assert one != checkpoints_of("sft", TemplateRecipe(max_turns=3))
 
 
-def test_a_url_is_refused_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POSTTRAIN_CHECKPOINTS", "s3://bucket/x")
-    with pytest.raises(ValueError, match="URLs are not built yet"):
-        checkpoint_folder("sft", TemplateRecipe())
+def elsewhere(tmp_path: Path, machine: str) -> Checkpoints:
+    """Checkpoints of one stage as a machine of its own sees them."""
+    folder = tmp_path / machine
+    folder.mkdir(exist_ok=True)
+    return Checkpoints(folder, f"file://{tmp_path}/store/sft-1")
+
+
+def test_another_machine_continues_through_a_url(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        written(elsewhere(tmp_path, "one"), step)
+    found = elsewhere(tmp_path, "two").newest()
+    assert found == tmp_path / "two" / "checkpoint-3"
+    assert (found / "inner" / "state.json").read_text() == "3"
+    kept = sorted(path.name for path in (tmp_path / "store" / "sft-1").iterdir())
+    assert kept == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_a_half_copied_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        written(elsewhere(tmp_path, "one"), step)
+    (tmp_path / "store" / "sft-1" / "checkpoint-2" / "seal.json").unlink()  # it comes last
+    assert elsewhere(tmp_path, "two").newest() == tmp_path / "two" / "checkpoint-1"
+
+
+def test_a_machine_that_lost_its_newest_takes_it_from_the_url(tmp_path: Path) -> None:
+    for step in (1, 2):
+        written(elsewhere(tmp_path, "one"), step)
+    (tmp_path / "one" / "checkpoint-2" / "model.safetensors").write_bytes(b"flipped")
+    found = elsewhere(tmp_path, "one").newest()
+    assert found is not None
+    assert (found / "model.safetensors").read_bytes() == bytes([2]) * 100
+
+
+def test_nothing_stays_once_the_stage_is_sealed(tmp_path: Path) -> None:
+    checkpoints = elsewhere(tmp_path, "one")
+    written(checkpoints, 1)
+    checkpoints.forget()
+    assert elsewhere(tmp_path, "two").newest() is None
+
+
+def test_a_url_names_the_stage_and_its_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTTRAIN_CHECKPOINTS", "memory://bucket/x/")
+    one = checkpoints_of("sft", TemplateRecipe())
+    assert one.place.startswith("memory://bucket/x/sft-")
+    assert one.folder.is_dir()
