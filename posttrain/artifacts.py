@@ -119,6 +119,9 @@ class PolicyFacts(Section):
     figures: dict[str, float]
     """Final figures of the stage: loss, steps, tokens."""
 
+    warnings: tuple[str, ...] = ()
+    """What its report must say: signs of a result that came about for the wrong reason."""
+
 
 class RewardModelFacts(PolicyFacts):
     score_mean: float

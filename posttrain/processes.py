@@ -57,6 +57,19 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
+    """Make each gradient the sum over processes; one that has none adds zeros.
+
+    One message for all of them: adapters are many small tensors.
+    """
+    if count() == 1:
+        return
+    found = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    flat = summed(torch.cat([gradient.flatten() for gradient in found]))
+    for weight, part in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
+        weight.grad = part.view_as(weight).clone()
+
+
 def agreed(ours: bool) -> bool:
     """Whether any process says so: what one decides, all do."""
     return any(gathered([ours]))

@@ -4,7 +4,9 @@ Schulman et al. 2017 (clipped surrogate), Schulman et al. 2016 (GAE), Ziegler et
 models, KL penalty and its controller), with the details of Huang et al. 2022 and 2024. Dropout is
 off throughout; there is no shared trunk: policy and value function are adapters of their own.
 
-Left out so far: several processes, resuming, `method: full` (four copies of the model).
+Several processes share each rollout's rows and each minibatch's; what is computed from a whole
+rollout (rewards, advantages, their whitening, figures) all of them compute alike. Left out:
+`method: full` (four copies of the model).
 
 Shapes: B answers of a rollout, T response positions, N real response tokens of a forward pass.
 """
@@ -13,8 +15,9 @@ import time
 from collections.abc import Sequence
 
 import torch
-from tqdm import tqdm
+from tqdm import trange
 
+from posttrain import processes
 from posttrain.align.losses import adapted_kl_coef, gae, penalised_rewards, whiten
 from posttrain.align.ppo_figures import (
     averages,
@@ -23,9 +26,10 @@ from posttrain.align.ppo_figures import (
     reached,
     rollout_figures,
 )
+from posttrain.align.ppo_health import check_health, is_ailing, signs
+from posttrain.align.ppo_state import Progress, Scale
 from posttrain.align.ppo_update import (
     Learned,
-    adam,
     draw,
     minibatches,
     seed_of,
@@ -33,6 +37,7 @@ from posttrain.align.ppo_update import (
     update_policy,
     update_value,
 )
+from posttrain.align.reward_report import correlation
 from posttrain.align.rollout import (
     POLICY,
     REFERENCE,
@@ -47,21 +52,11 @@ from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
 from posttrain.models.device import prepare
-from posttrain.models.load import save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.recipe.section import Section
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
-
-LAST_GOOD = "last_good"
-
-
-class Scale(Section):
-    """Scores of SFT's own answers to rollout prompts: the unit of the reward."""
-
-    mean: float
-    std: float
+from posttrain.train.interrupt import Interrupted, interruption
 
 
 def train(
@@ -72,7 +67,8 @@ def train(
     Raises:
         ValueError: the artifacts do not fit, or the reward model cannot tell SFT's answers apart.
         FloatingPointError: a loss or gradient is NaN or infinite.
-        RuntimeError: KL exploded. Either way a note says where the last good policy lies.
+        RuntimeError: KL exploded, or a sign of ill health lasted (`ppo.health`). Either way a note
+            names the last good checkpoint.
     """
     check_tokens(tokens, domain)
     assistant.made_by("sft")
@@ -86,15 +82,17 @@ def train(
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
     try:
-        figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
+        progress = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
     except (FloatingPointError, RuntimeError) as error:
-        error.add_note(f"The last good policy lies in {checkpoints.folder / LAST_GOOD}.")
+        if kept := checkpoints.newest():
+            error.add_note(f"The last good checkpoint is {kept.name} in {checkpoints.place}.")
         raise
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
     log_figures("ppo", gained)
-    figures |= gained
-    policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
+    figures = {**stage_figures(progress), **gained}
+    warnings = tuple(signs(progress.history, recipe.health).values())
+    policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures, warnings)
     checkpoints.forget()
     return policy
 
@@ -105,88 +103,144 @@ def optimise(
     recipe: PpoRecipe,
     curves: Curves,
     checkpoints: Checkpoints,
-) -> dict[str, float]:
+) -> Progress:
     """The loop: roll out, reward, estimate advantages, update; until plan or gain is reached.
 
-    The policy of each healthy rollout is kept in `checkpoints`.
+    Continues from the newest whole checkpoint. One is written when a rollout has shown that the
+    policy so far is healthy: what went wrong in an update shows in the next rollout.
 
-    Returns:
-        Figures of the whole stage: iterations, first and last entropy, last KL.
+    Raises:
+        Interrupted: SIGTERM came; the iteration at hand was finished and saved.
     """
+    progress = begin(actors, prompts, recipe, curves, checkpoints)
+    resumed = len(progress.history)
+    with interruption() as asked:
+        for iteration in trange(
+            resumed + 1, recipe.num_iterations + 1, desc="ppo", disable=not processes.is_main()
+        ):
+            if reached(progress.history, recipe):
+                break
+            if processes.agreed(asked.asked):
+                if resumed < iteration - 1:
+                    progress.save(actors, checkpoints)
+                raise Interrupted(
+                    f"ppo ended before iteration {iteration} of {recipe.num_iterations}; run the "
+                    f"same command again, it continues from {checkpoints.place}"
+                )
+            figures = iterate(iteration, actors, prompts, progress, recipe, checkpoints)
+            curves.log(iteration, figures)
+    return progress
+
+
+def begin(
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    recipe: PpoRecipe,
+    curves: Curves,
+    checkpoints: Checkpoints,
+) -> Progress:
+    """The newest whole checkpoint with its curve, or the start."""
+    if (found := checkpoints.newest()) is not None:
+        progress = Progress.resume(actors, found, recipe)
+        for iteration, figures in enumerate(progress.history, start=1):
+            curves.log(iteration, figures)
+        return progress
     scale = sft_scale(actors, prompts[: recipe.num_held_out], recipe)
     normalise_value(actors, scale)
-    policy_optimizer = adam(actors.policy_weights, recipe)
-    value_optimizer = adam(actors.value_weights, recipe)
-    kl_coef = recipe.kl_coef
-    history: list[dict[str, float]] = []
-    for iteration in tqdm(range(1, recipe.num_iterations + 1), desc="ppo"):
-        begun = time.perf_counter()
-        set_learning_rate([policy_optimizer, value_optimizer], iteration, recipe)
+    return Progress.start(actors, scale, recipe)
 
-        # 1. rollout: answers, scores, log-probabilities of policy and reference, values
-        batch = draw(prompts, iteration, recipe)
-        rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
+
+def iterate(
+    iteration: int,
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    progress: Progress,
+    recipe: PpoRecipe,
+    checkpoints: Checkpoints,
+) -> dict[str, float]:
+    """One rollout and the updates on it; its figures, which join the history."""
+    begun = time.perf_counter()
+    set_learning_rate(list(progress.optimizers.values()), iteration, recipe)
+
+    # 1. rollout: answers, scores, log-probabilities of policy and reference, values
+    batch = draw(prompts, iteration, recipe)
+    rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
+    mask_BT = rollout.mask_BT
+
+    # 2. scores: in units of SFT's; a fixed one where no end token came
+    score_B = reward_scores(rollout, progress.scale, recipe)
+
+    # 3. rewards: -beta x KL a token, the score on the last
+    rewards_BT = penalised_rewards(
+        score_B, rollout.log_prob_BT, rollout.reference_BT, mask_BT, progress.kl_coef
+    )
+
+    # 4. advantages by GAE, whitened; the value function's targets before whitening
+    advantages_BT = gae(rewards_BT, rollout.value_BT, mask_BT, recipe.gamma, recipe.gae_lambda)
+    returns_BT = advantages_BT + rollout.value_BT
+    learned = Learned(iteration, rollout, whiten(advantages_BT, mask_BT), returns_BT)
+
+    # 5. health of the policy that rolled out; if good, it is kept
+    seen = rollout_figures(rollout, score_B, rewards_BT, returns_BT, progress.scale)
+    try:
         check_rollout(iteration, rollout, recipe)
-        save_adapter(actors.model, POLICY, checkpoints.folder / LAST_GOOD)
-        mask_BT = rollout.mask_BT
+        check_health(iteration, [*progress.history, seen], recipe.health)
+    except (FloatingPointError, RuntimeError):
+        checkpoints.discard(iteration - 1)  # SIGTERM may have had it saved before it was seen
+        raise
+    first = progress.history[0] if progress.history else seen
+    due = (iteration - 1) % recipe.checkpoint_every_iterations == 0
+    if due and not is_ailing(first, seen, recipe.health):
+        progress.save(actors, checkpoints)
 
-        # 2. scores: in units of SFT's; a fixed one where no end token came
-        score_B = reward_scores(rollout, scale, recipe)
-
-        # 3. rewards: -beta x KL a token, the score on the last
-        rewards_BT = penalised_rewards(
-            score_B, rollout.log_prob_BT, rollout.reference_BT, mask_BT, kl_coef
-        )
-
-        # 4. advantages by GAE, whitened; the value function's targets before whitening
-        advantages_BT = gae(rewards_BT, rollout.value_BT, mask_BT, recipe.gamma, recipe.gae_lambda)
-        returns_BT = advantages_BT + rollout.value_BT
-        learned = Learned(iteration, rollout, whiten(advantages_BT, mask_BT), returns_BT)
-
-        # 5. updates: epochs over minibatches, until the policy has moved too far from the rollout
-        updates: list[dict[str, float]] = []
-        for minibatch in minibatches(len(batch), iteration, recipe):
-            policy_step = update_policy(actors, learned, minibatch, policy_optimizer, recipe)
-            if policy_step is None:
-                break
-            value_step = update_value(actors, learned, minibatch, value_optimizer, recipe)
-            updates.append({**policy_step, **value_step})
-
-        # 6. figures
-        figures = {
-            **rollout_figures(rollout, score_B, rewards_BT, returns_BT),
-            **averages(updates),
-            "kl_coef": kl_coef,
-            "learning_rate": float(policy_optimizer.param_groups[0]["lr"]),
-            "tokens_per_second": float(mask_BT.sum()) / (time.perf_counter() - begun),
-        }
-        curves.log(iteration, figures)
-        history.append(figures)
-
-        # 7. the next KL coefficient
-        if recipe.target_kl is not None:
-            kl_coef = adapted_kl_coef(
-                kl_coef, figures["kl"], recipe.target_kl, len(batch), recipe.kl_horizon
-            )
-        if reached(history, recipe):
+    # 6. updates: epochs over minibatches, until the policy has moved too far from the rollout
+    updates: list[dict[str, float]] = []
+    for minibatch in minibatches(len(batch), iteration, recipe):
+        policy_step = update_policy(actors, learned, minibatch, progress.policy_optimizer, recipe)
+        if policy_step is None:
             break
+        value_step = update_value(actors, learned, minibatch, progress.value_optimizer, recipe)
+        updates.append({**policy_step, **value_step})
+
+    # 7. figures, and the next KL coefficient
+    figures = {
+        **seen,
+        **averages(updates),
+        "kl_coef": progress.kl_coef,
+        "learning_rate": float(progress.policy_optimizer.param_groups[0]["lr"]),
+        "tokens_per_second": float(mask_BT.sum()) / (time.perf_counter() - begun),
+    }
+    if recipe.target_kl is not None:
+        progress.kl_coef = adapted_kl_coef(
+            progress.kl_coef, figures["kl"], recipe.target_kl, len(batch), recipe.kl_horizon
+        )
+    progress.history.append(figures)
+    return figures
+
+
+def stage_figures(progress: Progress) -> dict[str, float]:
+    """Figures of the whole stage, in the units of its curve."""
+    first, last = progress.history[0], progress.history[-1]
     return {
-        "iterations": float(len(history)),
-        "first_entropy": history[0]["entropy"],
-        "last_entropy": history[-1]["entropy"],
-        "last_rollout_kl": history[-1]["kl"],
-        "last_kl_coef": kl_coef,
+        "iterations": float(len(progress.history)),
+        "first_entropy": first["entropy"],
+        "last_entropy": last["entropy"],
+        "last_rollout_kl": last["kl"],
+        "last_kl_coef": progress.kl_coef,
     }
 
 
 def sft_scale(actors: Actors, prompts: Sequence[list[int]], recipe: PpoRecipe) -> Scale:
-    """Mean and standard deviation of the scores of SFT's own answers, sampled as in rollouts.
+    """Scores of SFT's own answers, sampled as in rollouts, and how they go with length.
 
     Raises:
         ValueError: all scores are equal.
     """
-    _, score_B = sample(actors, prompts, seed_of(recipe, 0), REFERENCE)
-    scale = Scale(mean=float(score_B.mean()), std=float(score_B.std(correction=0)))
+    responses, score_B = sample(actors, prompts, seed_of(recipe, 0), REFERENCE)
+    length_B = torch.tensor([len(response) for response in responses], dtype=torch.float32)
+    std = float(score_B.std(correction=0))
+    slope = correlation(score_B, length_B) * std / max(float(length_B.std(correction=0)), 1e-6)
+    scale = Scale(mean=float(score_B.mean()), std=std, length=float(length_B.mean()), slope=slope)
     if not scale.std > 1e-6:
         raise ValueError(
             f"ppo: the reward model gives {len(prompts)} answers of the SFT model one score "

@@ -4,25 +4,30 @@ Shapes: B answers, T response positions.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from posttrain.align.losses import explained_variance, masked_mean
+from posttrain.align.ppo_state import Scale
 from posttrain.align.reward_report import correlation
 from posttrain.align.rollout import Rollout
 from posttrain.recipe.ppo import PpoRecipe
 
 
 def rollout_figures(
-    rollout: Rollout, score_B: Tensor, rewards_BT: Tensor, returns_BT: Tensor
+    rollout: Rollout, score_B: Tensor, rewards_BT: Tensor, returns_BT: Tensor, scale: Scale
 ) -> dict[str, float]:
     """Figures of one rollout, before any update on it.
 
     `score` and `reward` in SFT's standard deviations, `reward` after the KL penalty; `kl` an answer
-    and `entropy` a token, in nats.
+    and `entropy` a token, in nats; `length_share` of the score is what SFT's own slope of score on
+    length gives for the change in length.
     """
     mask_BT = rollout.mask_BT
+    longer = float(rollout.length_B.float().mean()) - scale.length
+    risen = float(rollout.score_B.mean()) - scale.mean
     return {
         "score": float(score_B.mean()),
         "reward": float(rewards_BT.sum(-1).mean()),
@@ -32,9 +37,23 @@ def rollout_figures(
             explained_variance(rollout.value_BT[mask_BT], returns_BT[mask_BT])
         ),
         "response_length": float(rollout.length_B.float().mean()),
+        "length_share": scale.slope * longer / risen if abs(risen) > 1e-6 else 0.0,
+        "repeated_share": repeated_share(rollout.responses),
         "ended_share": float(rollout.ended_B.float().mean()),
         "score_length_correlation": correlation(rollout.score_B, rollout.length_B),
     }
+
+
+def repeated_share(responses: Sequence[Sequence[int]]) -> float:
+    """Mean share of an answer's token pairs that it has used before.
+
+    Welleck et al. 2020, "Neural text generation with unlikelihood training": seq-rep-n with n = 2.
+    """
+    shares = []
+    for response in responses:
+        pairs = list(pairwise(response))
+        shares.append(1 - len(set(pairs)) / len(pairs) if pairs else 0.0)
+    return sum(shares) / len(shares)
 
 
 def averages(updates: Sequence[dict[str, float]]) -> dict[str, float]:

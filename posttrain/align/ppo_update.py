@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from posttrain import processes
 from posttrain.align.forward import like_lengths, using
 from posttrain.align.losses import clipped_share, kl_from_samples, policy_loss, value_loss
 from posttrain.align.rollout import (
@@ -56,9 +57,9 @@ def update_policy(
     """
     rollout, read = learned.rollout, policy_reader(actors)
     num_tokens = rollout.mask_BT[list(minibatch)].sum()
-    seen: list[Tensor] = []
+    seen = [torch.empty(4, 0, device=actors.device)]
     with using(actors.model, POLICY, trainable=True):
-        for indices in batches_of(actors, rollout, minibatch):
+        for indices in batches_of(actors, rollout, _ours(minibatch)):
             mask_BT = rollout.mask_BT[indices]
             old_N = rollout.log_prob_BT[indices][mask_BT]
             advantage_N = learned.advantages_BT[indices][mask_BT]
@@ -66,7 +67,9 @@ def update_policy(
             loss_N = policy_loss(log_prob_N, old_N, advantage_N, recipe.clip_range)
             (loss_N.sum() / num_tokens).backward()
             seen.append(torch.stack([log_prob_N.detach(), old_N, advantage_N, loss_N.detach()]))
-    log_prob_N, old_N, advantage_N, loss_N = torch.cat(seen, dim=-1)
+    log_prob_N, old_N, advantage_N, loss_N = torch.cat(
+        processes.gathered([torch.cat(seen, dim=-1).cpu()]), dim=-1
+    )
     kl = float(kl_from_samples(log_prob_N, old_N))
     if kl > recipe.max_minibatch_kl:
         optimizer.zero_grad()
@@ -94,18 +97,23 @@ def update_value(
     """
     rollout, read = learned.rollout, value_reader(actors)
     num_tokens = rollout.mask_BT[list(minibatch)].sum()
-    total = 0.0
+    total = torch.zeros((), device=actors.device)
     with using(actors.model, VALUE, trainable=True):
-        for indices in batches_of(actors, rollout, minibatch):
+        for indices in batches_of(actors, rollout, _ours(minibatch)):
             mask_BT = rollout.mask_BT[indices]
             old_N = rollout.value_BT[indices][mask_BT]
             return_N = learned.returns_BT[indices][mask_BT]
             (value_N,) = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
             loss = value_loss(value_N, old_N, return_N, recipe.value_clip_range).sum() / num_tokens
             loss.backward()
-            total += float(loss.detach())
+            total += loss.detach()
     norm = step(optimizer, actors.value_weights, "value function", learned.iteration, recipe)
-    return {"value_loss": total, "value_grad_norm": norm}
+    return {"value_loss": float(processes.summed(total)), "value_grad_norm": norm}
+
+
+def _ours(minibatch: Sequence[int]) -> Sequence[int]:
+    """This process's part of a minibatch; the gradients of all parts are summed in `step`."""
+    return minibatch[processes.share_of(len(minibatch))]
 
 
 def batches_of(actors: Actors, rollout: Rollout, minibatch: Sequence[int]) -> list[list[int]]:
@@ -127,6 +135,7 @@ def step(
     Raises:
         FloatingPointError: the norm is NaN or infinite; no weight has been changed by it.
     """
+    processes.sum_gradients(weights)
     norm = float(nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm))
     if not math.isfinite(norm):
         raise FloatingPointError(

@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from posttrain import processes
 from posttrain.align.forward import (
     Batch,
     causal,
@@ -191,19 +192,36 @@ def per_token(
     responses: Sequence[list[int]],
     read: Reader,
 ) -> tuple[Tensor, ...]:
-    """Figures (B, T) of every response token, read in batches of like lengths; 0 on padding."""
+    """Figures (B, T) of every response token, read in batches of like lengths; 0 on padding.
+
+    Several processes share the rows, and each gets the figures of all.
+    """
+    ours = processes.share_of(len(prompts))
+    flat = _flat_figures(actors, prompts[ours], responses[ours], read)
     mask_BT = response_mask(responses, actors.device)
-    figures: list[Tensor] = []
+    figures = []
+    for found in zip(*processes.gathered(flat), strict=True):
+        rows_BT = torch.zeros(mask_BT.shape, device=actors.device)
+        rows_BT[mask_BT] = torch.cat(found).to(actors.device)
+        figures.append(rows_BT)
+    return tuple(figures)
+
+
+def _flat_figures(
+    actors: Actors,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    read: Reader,
+) -> list[tuple[Tensor, ...]]:
+    """A row's figures each, of its response tokens, on the CPU."""
+    rows: dict[int, tuple[Tensor, ...]] = {}
     lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
     for indices in like_lengths(lengths, actors.forward_batch_size):
-        batch = batch_of(actors, prompts, responses, indices)
-        for position, found_N in enumerate(read(batch)):
-            if position == len(figures):
-                figures.append(torch.zeros(mask_BT.shape, device=actors.device))
-            rows_BT = torch.zeros_like(mask_BT[indices], dtype=found_N.dtype)
-            rows_BT[mask_BT[indices]] = found_N
-            figures[position][indices] = rows_BT
-    return tuple(figures)
+        found = read(batch_of(actors, prompts, responses, indices))
+        sizes = [len(responses[index]) for index in indices]
+        parts = [figure_N.float().cpu().split(sizes) for figure_N in found]
+        rows.update(zip(indices, zip(*parts, strict=True), strict=True))
+    return [rows[index] for index in range(len(prompts))]
 
 
 def batch_of(

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from posttrain import processes
 from posttrain.align.forward import causal, hidden_states, like_lengths, pad_right, using
 from posttrain.artifacts import BaseModel, RewardModel
 from posttrain.contract import check_trained_on
@@ -102,13 +103,14 @@ class Scorer:
 
         The caller's active adapter and every module's mode are as before afterwards.
         """
-        scores = torch.empty(len(rows))
+        ours = rows[processes.share_of(len(rows))]
+        scores = torch.empty(len(ours))
         with using(self.model, self.adapter), evaluating(self.model):
-            for indices in like_lengths([len(row) for row in rows], batch_size):
-                chosen = [rows[index] for index in indices]
+            for indices in like_lengths([len(row) for row in ours], batch_size):
+                chosen = [ours[index] for index in indices]
                 ids_BS, mask_BS = pad_right(chosen, self.pad_id, causal(self.model).device)
                 scores[indices] = raw_scores(self.model, self.head, ids_BS, mask_BS).cpu()
-        return scores - self.mean
+        return torch.tensor(processes.gathered(scores.tolist())) - self.mean
 
 
 def load_scorer(

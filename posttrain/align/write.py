@@ -18,6 +18,7 @@ def write_policy(
     adapter: str,
     recipe: Section,
     figures: dict[str, float],
+    warnings: tuple[str, ...] = (),
 ) -> Policy:
     """Write one adapter of several on a base, with what it was trained on and by."""
     save_adapter(model, adapter, folder / "adapter")
@@ -29,5 +30,6 @@ def write_policy(
         num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),
         figures=figures,
+        warnings=warnings,
     )
     return Policy.write(folder, stage, facts)

@@ -18,6 +18,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from posttrain import processes
 from posttrain.recipe.section import Section
 
 LEAVE_SHARE = 0.125
@@ -49,7 +50,7 @@ class Sampling(Section):
 def generate(
     model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], sampling: Sampling
 ) -> list[list[int]]:
-    """Answer each prompt, in the order given.
+    """Answer each prompt, in the order given; several processes share the prompts.
 
     Returns:
         The new tokens of each prompt, up to and including the first end token; a response without
@@ -59,11 +60,22 @@ def generate(
         ValueError: a prompt is empty, or a response to it could exceed the model's positions.
     """
     _check_lengths(model, prompts, sampling)
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     generator = torch.Generator().manual_seed(sampling.seed)
     draws_NT = torch.rand(
         len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64
     )
+    ours = processes.share_of(len(prompts))
+    return processes.gathered(_answer(model, prompts[ours], draws_NT[ours], sampling))
+
+
+def _answer(
+    model: PreTrainedModel | PeftModel,
+    prompts: Sequence[Sequence[int]],
+    draws_NT: Tensor,
+    sampling: Sampling,
+) -> list[list[int]]:
+    """This process's prompts, those of like length side by side."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     responses: dict[int, list[int]] = {}
     with evaluating(model), torch.no_grad():
         for start in range(0, len(order), sampling.batch_size):

@@ -6,6 +6,38 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from posttrain.recipe.section import Section
 
+Action = Literal["stop", "warn", "ignore"]
+
+
+class PpoHealth(Section):
+    """Signs that the score rises for the wrong reason, and what is done about each.
+
+    `stop` ends the stage with an error and its last good checkpoint, `warn` says so in the report.
+    A NaN or an exploding KL (`ppo.max_kl`) stops the stage whatever stands here.
+    """
+
+    patience: PositiveInt = 2
+    """Iterations in a row that must show a sign before anything is done."""
+
+    entropy_collapse: Action = "warn"
+    """The policy has stopped exploring."""
+
+    min_entropy_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the first rollout's entropy below which it has collapsed."""
+
+    length_alone: Action = "warn"
+    """The score rises, and length explains the rise."""
+
+    max_length_share: PositiveFloat = 0.9
+    """Share of the rise that SFT's own slope of score on length explains, above which length alone
+    did the work; looked at once the score has risen by half a standard deviation."""
+
+    repetition: Action = "warn"
+    """Answers say the same again and again."""
+
+    max_repeated_share: float = Field(0.5, gt=0, le=1)
+    """Share of an answer's token pairs that it has used before, above which it repeats itself."""
+
 
 class PpoRecipe(Section):
     """Proximal policy optimisation (Schulman et al. 2017; Ziegler et al. 2019)."""
@@ -88,6 +120,12 @@ class PpoRecipe(Section):
 
     max_grad_norm: PositiveFloat = 1.0
     """Gradient norm above which gradients are scaled down."""
+
+    checkpoint_every_iterations: PositiveInt = 1
+    """Iterations between two checkpoints; what lies between two is done again after a kill."""
+
+    health: PpoHealth = PpoHealth()
+    """Signs of a score that rises for the wrong reason."""
 
     stop_at_gain: PositiveFloat | None = None
     """Stop when the mean score of two iterations is this many standard deviations above SFT's."""

@@ -76,14 +76,17 @@ class Checkpoints:
             if name in ours and _is_whole(self.folder / name):
                 return self.folder / name
             if name in theirs and _is_whole(fetched := self._fetch(name)):
-                return self.publish_fetched(fetched)
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                return fetched.rename(self.folder / name)
         return None
 
-    def publish_fetched(self, fetched: Path) -> Path:
-        """Put a downloaded, whole checkpoint in place of what this machine had of it."""
-        target = self.folder / fetched.name
-        shutil.rmtree(target, ignore_errors=True)
-        return fetched.rename(target)
+    def discard(self, step: int) -> None:
+        """Remove one that turned out bad, if it is there."""
+        name = f"{PREFIX}{step}"
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        if name in self._listed():
+            files, root = fsspec.url_to_fs(self.url)
+            files.rm(f"{root}/{name}", recursive=True)
 
     def forget(self) -> None:
         """Remove them all, once what the stage made is sealed."""

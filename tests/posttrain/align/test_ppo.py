@@ -152,7 +152,7 @@ def test_alignment_16_a_response_is_cut_after_its_end_and_pays_where_it_has_none
     for response, ended in zip(rollout.responses, rollout.ended_B.tolist(), strict=True):
         assert (response[-1] in ends) == ended
         assert not any(token in ends for token in response[:-1])
-    paid_B = reward_scores(rollout, Scale(mean=0.0, std=1.0), RECIPE)
+    paid_B = reward_scores(rollout, Scale(mean=0.0, std=1.0, length=4.0, slope=0.0), RECIPE)
     assert (paid_B[~rollout.ended_B] == RECIPE.missing_end_score).all()
     assert_close(paid_B[rollout.ended_B], rollout.score_B[rollout.ended_B].clamp(-5, 5))
 
@@ -200,7 +200,7 @@ def test_alignment_21_from_sft_the_value_function_starts_at_zero(
 ) -> None:
     recipe = RECIPE.model_copy(update={"value_init": "sft"})
     actors = new_actors(domain, assistant, reward, recipe)
-    normalise_value(actors, Scale(mean=1.0, std=2.0))
+    normalise_value(actors, Scale(mean=1.0, std=2.0, length=4.0, slope=0.0))
     assert not roll_out(actors, prompts[:4], 0, POLICY).value_BT.any()
 
 

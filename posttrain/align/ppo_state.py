@@ -1,0 +1,105 @@
+"""What PPO carries from one iteration to the next, and how it outlives the process.
+
+Weights and optimizers' moments as safetensors, the rest as JSON: nothing is pickled. Prompts, draws
+and minibatches are fixed by (seed, iteration) and dropout is off, so no generator's state belongs
+to it: a run that continues from here ends in the same bits as one that was never interrupted.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from posttrain import processes
+from posttrain.align.forward import fill_adapter
+from posttrain.align.ppo_update import adam
+from posttrain.align.rollout import POLICY, VALUE, Actors
+from posttrain.align.score import load_head, save_head
+from posttrain.models.load import save_adapter
+from posttrain.recipe.ppo import PpoRecipe
+from posttrain.recipe.section import Section
+from posttrain.train.checkpoints import Checkpoints
+
+STATE, MOMENTS = "state.json", "optimizers.safetensors"
+
+
+class Scale(Section):
+    """SFT's own answers to rollout prompts: the unit of the reward, and of the change in length."""
+
+    mean: float
+    std: float
+    """Of the scores."""
+
+    length: float
+    """Mean response tokens."""
+
+    slope: float
+    """Least-squares slope of the score on the length, a token."""
+
+
+@dataclass
+class Progress:
+    """Where the loop stands, apart from the adapters' weights."""
+
+    scale: Scale
+    policy_optimizer: torch.optim.Optimizer
+    value_optimizer: torch.optim.Optimizer
+    kl_coef: float
+    history: list[dict[str, float]] = field(default_factory=list)
+    """Figures of each iteration that is done."""
+
+    @classmethod
+    def start(cls, actors: Actors, scale: Scale, recipe: PpoRecipe) -> "Progress":
+        """Before the first iteration."""
+        optimizers = adam(actors.policy_weights, recipe), adam(actors.value_weights, recipe)
+        return cls(scale, *optimizers, recipe.kl_coef)
+
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        return {"policy": self.policy_optimizer, "value": self.value_optimizer}
+
+    def save(self, actors: Actors, checkpoints: Checkpoints) -> None:
+        """Publish a checkpoint of the iterations that are done; one process writes it."""
+        if processes.is_main():
+            staged = checkpoints.stage(len(self.history))
+            save_adapter(actors.model, POLICY, staged / POLICY)
+            save_adapter(actors.model, VALUE, staged / VALUE)
+            save_head(actors.value_head, staged / VALUE)
+            moments = {
+                f"{whose}.{index}.{name}": tensor.contiguous()
+                for whose, optimizer in self.optimizers.items()
+                for index, state in optimizer.state_dict()["state"].items()
+                for name, tensor in state.items()
+            }
+            save_file(moments, staged / MOMENTS)
+            state = {
+                "scale": self.scale.model_dump(),
+                "kl_coef": self.kl_coef,
+                "history": self.history,
+            }
+            (staged / STATE).write_text(json.dumps(state), encoding="utf-8")
+            checkpoints.publish(staged)
+        processes.wait()
+
+    @classmethod
+    def resume(cls, actors: Actors, checkpoint: Path, recipe: PpoRecipe) -> "Progress":
+        """Fill policy, value function and optimizers from a checkpoint."""
+        fill_adapter(actors.model, POLICY, checkpoint / POLICY)
+        fill_adapter(actors.model, VALUE, checkpoint / VALUE)
+        load_head(actors.value_head, checkpoint / VALUE)
+        state = json.loads((checkpoint / STATE).read_bytes())
+        found = cls.start(actors, Scale.model_validate(state["scale"]), recipe)
+        moments = load_file(checkpoint / MOMENTS)
+        for whose, optimizer in found.optimizers.items():
+            restored = optimizer.state_dict()
+            for key, tensor in moments.items():
+                owner, index, name = key.split(".")
+                if owner == whose:
+                    restored["state"].setdefault(int(index), {})[name] = tensor
+            optimizer.load_state_dict(restored)
+        found.kl_coef = float(state["kl_coef"])
+        found.history = state["history"]
+        return found
