@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,registry,pipeline,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check dashboard clean schema
+.PHONY: help setup demo test test-all check dashboard clean schema bench-ppo
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ dashboard: setup  ## ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends 
 
 schema: setup  ## JSON Schema of the recipe, for editors
 	@. $(STATE)/env && posttrain schema --out recipes/recipe.schema.json
+
+bench-ppo: setup  ## Our PPO beside TRL's and a tutorial's (an hour; Linux)
+	@. $(STATE)/env && nice -n 5 python -m benchmarks.ppo
 
 clean:  ## Remove runs, databases and caches; .venv stays
 	rm -rf $(STATE)
