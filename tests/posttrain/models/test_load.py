@@ -10,15 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
-from posttrain.models.load import (
-    adapter_weights,
-    attach,
-    attach_folder,
-    load_base,
-    load_policy,
-    new_adapter,
-    save_adapter,
-)
+from posttrain.models.adapters import adapter_weights, attach_folder, new_adapter, save_adapter
+from posttrain.models.load import attach, load_base, load_policy
 from posttrain.recipe.train import LoraRecipe
 
 IDS = torch.tensor([[5, 6, 7, 8]])
