@@ -9,7 +9,6 @@ on. Everything else in PEFT asks three public tables, keyed by the method's name
 under a plain string (docs/adr/0010).
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -52,32 +51,18 @@ class BottleneckConfig(PeftConfig):
         self.peft_type = BOTTLENECK
 
 
-class Bottleneck(nn.Sequential):
-    """What an adapter adds to its input; zero before it is trained."""
-
-    def __init__(self, width: int, config: BottleneckConfig) -> None:
-        up = nn.Linear(config.size, width, dtype=torch.float32)
-        for parameter in up.parameters():
-            nn.init.zeros_(parameter)
-        super().__init__(
-            OrderedDict(
-                down=nn.Linear(width, config.size, dtype=torch.float32),
-                nonlinearity=ACT2FN[config.nonlinearity],
-                dropout=nn.Dropout(config.dropout),
-                up=up,
-            )
-        )
-
-
 class BottleneckLayer(nn.Module, BaseTunerLayer):
     """A projection of the base, frozen, with its adapters by name."""
 
-    adapter_layer_names = ("bottleneck_adapters",)
+    adapter_layer_names = ("bottleneck_down", "bottleneck_up")
+    other_param_names = ("bottleneck_middle",)
 
     def __init__(self, base_layer: nn.Module, name: str, config: BottleneckConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.bottleneck_adapters = nn.ModuleDict()
+        self.bottleneck_down = nn.ModuleDict()
+        self.bottleneck_middle = nn.ModuleDict()
+        self.bottleneck_up = nn.ModuleDict()
         self._active_adapter = name
         self.add(name, config)
 
@@ -85,7 +70,13 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         """Make a fresh adapter beside those that are there."""
         base = cast(nn.Linear | Conv1D, self.get_base_layer())
         width = base.nf if isinstance(base, Conv1D) else base.out_features
-        self.bottleneck_adapters[name] = Bottleneck(width, config).to(base.weight.device)
+        place: Any = {"device": base.weight.device, "dtype": torch.float32}
+        self.bottleneck_down[name] = nn.Linear(width, config.size, **place)
+        middle = nn.Sequential(ACT2FN[config.nonlinearity], nn.Dropout(config.dropout))
+        self.bottleneck_middle[name] = middle
+        self.bottleneck_up[name] = nn.Linear(config.size, width, **place)
+        for parameter in self.bottleneck_up[name].parameters():
+            nn.init.zeros_(parameter)
         self.set_adapter(self.active_adapters)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -93,9 +84,10 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         if self.disable_adapters:
             return result
         for name in self.active_adapters:
-            if name in self.bottleneck_adapters:
+            if name in self.bottleneck_down:
                 # in float32 whatever the base's precision; under autocast as autocast has it
-                result = result + self.bottleneck_adapters[name](result.float()).to(result.dtype)
+                inner = self.bottleneck_middle[name](self.bottleneck_down[name](result.float()))
+                result = result + self.bottleneck_up[name](inner).to(result.dtype)
         return result
 
 
