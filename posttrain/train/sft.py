@@ -24,11 +24,12 @@ from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoints_of
+from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
 ADAPTER = "default"  # the name that a stock PeftModel.from_pretrained gives
+EXAMPLES = "instructions.parquet"
 
 
 class SftTrainer(GuardedTrainer, SFTTrainer):
@@ -53,29 +54,14 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
         ValueError: the tokens hold no instructions, or were made for another tokenizer.
     """
     check_tokens(tokens, domain)
-    examples = tokens.path / "instructions.parquet"
-    if not examples.exists():
+    if not (tokens.path / EXAMPLES).exists():
         raise ValueError("sft: the run has no instructions; name ingest.instructions")
     runtime = prepare(recipe.seed)
-    tokenizer = load_tokenizer(domain)
     model = to_train(domain, recipe)
     checkpoints = checkpoints_of("sft", recipe, tokens, domain)
     folder = runtime.new_folder("sft")
     log_parameters("sft", recipe.model_dump())
-    trainer = SftTrainer(
-        model=model,
-        args=arguments(
-            recipe,
-            checkpoints,
-            SFTConfig,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,
-            max_length=None,  # longer examples were dropped and counted by tokenize
-        ),
-        train_dataset=Dataset.from_list(list(packed(examples, tokens.facts.max_length))),
-        data_collator=packed_collator(model, tokenizer),
-        processing_class=tokenizer,
-    )
+    trainer = new_trainer(model, tokens, domain, recipe, checkpoints)
     figures = trainer.run(recipe, checkpoints, Curves(folder, "sft"))
     policy = _seal(folder, domain, recipe, model, figures)
     counts = {"num_trainable": policy.facts.num_trainable}
@@ -93,6 +79,32 @@ def to_train(domain: BaseModel, recipe: SftRecipe) -> PreTrainedModel | PeftMode
     adapter = recipe.bottleneck if recipe.method == "bottleneck" else recipe.lora
     model = load_base(domain, quantization=quantization)
     return new_adapter(model, adapter, ADAPTER, dora=recipe.method == "dora")
+
+
+def new_trainer(
+    model: PreTrainedModel | PeftModel,
+    tokens: Tokens,
+    domain: BaseModel,
+    recipe: SftRecipe,
+    checkpoints: Checkpoints,
+) -> SftTrainer:
+    """TRL's trainer over packed rows of the training split."""
+    tokenizer = load_tokenizer(domain)
+    rows = packed(tokens.path / EXAMPLES, tokens.facts.max_length)
+    return SftTrainer(
+        model=model,
+        args=arguments(
+            recipe,
+            checkpoints,
+            SFTConfig,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+            max_length=None,  # longer examples were dropped and counted by tokenize
+        ),
+        train_dataset=Dataset.from_list(list(rows)),
+        data_collator=packed_collator(model, tokenizer),
+        processing_class=tokenizer,
+    )
 
 
 def packed(examples: Any, capacity: int) -> Iterator[dict[str, list[int]]]:
