@@ -119,9 +119,9 @@ class Judge(nn.Module):
         fill_adapter(self.model, REWARD, folder / "adapter")
         load_head(self.head, folder)
 
-    def gradient_checkpointing_enable(self, **more: Any) -> None:
+    def activation_checkpointing_enable(self, **more: Any) -> None:
         """Called by Trainer where the recipe asks for it."""
-        self.model.gradient_checkpointing_enable(**more)
+        self.model.activation_checkpointing_enable(**more)
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,6 @@ def places(model: PreTrainedModel) -> tuple[str, str]:
             return layout
     looked_for = " or ".join(" and ".join(layout) for layout in LAYOUTS)
     raise ValueError(
-        f"method bottleneck: {type(model).__name__} does not have {looked_for} in each of its "
-        f"{num_blocks} blocks; use method lora, or teach posttrain.models.bottleneck.LAYOUTS"
+        f"sft.method bottleneck: {type(model).__name__} does not have {looked_for} in each of its "
+        f"{num_blocks} blocks; set it to lora, or teach posttrain.models.bottleneck.LAYOUTS"
     )

@@ -188,3 +188,15 @@ def test_self_critique_trains_on_from_it(
     assert aligned.facts.method == world.method
     assert aligned.facts.quantization == world.assistant.facts.quantization
     load_policy(domain, aligned)
+
+
+def test_gradient_checkpointing_changes_no_reward_model(
+    world: World, tokens: Tokens, domain: BaseModel
+) -> None:
+    found = []
+    for on in (False, True):
+        recipe = REWARD.model_copy(update={"gradient_checkpointing": on, "max_steps": 3})
+        found.append(reward_model.train(tokens, domain, world.assistant, recipe))
+    without, with_it = map(weights, found)
+    for key, tensor in without.items():
+        assert_close(with_it[key], tensor, rtol=0, atol=1e-6)
