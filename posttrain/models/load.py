@@ -10,7 +10,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, sha256
+from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
 from posttrain.models.adapters import attach_folder
 from posttrain.models.device import attention, device, dtype
@@ -78,13 +78,15 @@ def _quantized(
 ) -> PreTrainedModel:
     """The weights in 4 bits; a delta has been merged before, at the base's precision."""
     source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
-    precision = dtype(runtime)
+    precision, place = dtype(runtime), device(runtime)
+    if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
+        place = torch.device("cuda", torch.cuda.current_device())
     model = _from_pretrained(
         *source,
         precision,
         runtime,
         quantization_config=nf4(quantization, precision),
-        device_map={"": device(runtime)},
+        device_map={"": place},
     )
     keep_trainable(model)
     model.requires_grad_(False)
@@ -109,8 +111,8 @@ def _placed(model: torch.nn.Module, runtime: Runtime) -> PreTrainedModel:
     return cast(PreTrainedModel, model.to(device(runtime)).eval())
 
 
-def load_base_of(base: BaseModel, policy: Policy) -> PreTrainedModel:
-    """Load the base as a policy's adapter was trained on it: in 4 bits where that was so."""
+def load_base_of(base: BaseModel, policy: Policy | RewardModel) -> PreTrainedModel:
+    """Load the base as an adapter was trained on it: in 4 bits where that was so."""
     return load_base(base, quantization=policy.facts.quantization)
 
 
