@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import pydantic
 
 from posttrain.recipe.section import Section
+from posttrain.recipe.train import Method, QuantizationRecipe
 
 MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
@@ -110,7 +111,10 @@ class TrainedOn(Section):
 
 class PolicyFacts(Section):
     trained_on: TrainedOn
-    method: Literal["lora", "full"]
+    method: Method
+    quantization: QuantizationRecipe | None = None
+    """How its base is quantised on loading; absent where it is not."""
+
     num_trainable: int
     num_adapted_modules: int
     recipe: dict[str, Any]

@@ -10,18 +10,15 @@ by row), D width, V vocabulary.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from posttrain.align.losses import token_log_probs
-from posttrain.models.load import adapter_weights
 
 MAX_LOGITS = 2**25
 """Logits in memory at a time (128 MiB in float32)."""
@@ -143,23 +140,3 @@ def using(model: PeftModel, name: str, trainable: bool = False) -> Iterator[None
         yield
     finally:
         model.set_adapter(before, inference_mode=True)
-
-
-def fill_adapter(model: PeftModel, name: str, folder: Path) -> None:
-    """Give an adapter that is attached already the weights of a folder in PEFT's layout.
-
-    Raises:
-        ValueError: the file's weights are not exactly the adapter's.
-    """
-    found = {
-        key.replace(".weight", f".{name}.weight"): tensor
-        for key, tensor in load_file(folder / "adapter_model.safetensors").items()
-    }
-    own = adapter_weights(model, name)
-    if wrong := own.keys() ^ found.keys():
-        raise ValueError(
-            f"{folder}: its weights differ from adapter {name!r} in {sorted(wrong)[:4]}"
-        )
-    with torch.no_grad():
-        for key, parameter in own.items():
-            parameter.copy_(found[key])

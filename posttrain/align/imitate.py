@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
-from posttrain.align.forward import fill_adapter, pad_right
-from posttrain.models.load import save_adapter
+from posttrain.align.forward import pad_right
+from posttrain.models.adapters import fill_adapter, save_adapter
 from posttrain.recipe.train import TrainRecipe
 from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.collate import IGNORED

@@ -51,6 +51,7 @@ from posttrain.align.rows import read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
+from posttrain.models.adapters import save_adapter
 from posttrain.models.device import prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe

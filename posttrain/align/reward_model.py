@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
-from posttrain.align.forward import fill_adapter, pad_right
+from posttrain.align.forward import pad_right
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
@@ -27,9 +27,10 @@ from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_sc
 from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
+from posttrain.models.adapters import count_adapted, fill_adapter, save_adapter
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling, generate
-from posttrain.models.load import attach, count_adapted, load_base, save_adapter
+from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
@@ -58,7 +59,7 @@ def train(
     check_splits(pairs, held_out)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
 
-    model = attach(load_base(domain), assistant, domain, SFT, trainable=False)
+    model = attach(load_base_of(domain, assistant), assistant, domain, SFT, trainable=False)
     model = attach(model, assistant, domain, REWARD, trainable=True)
     judge = Judge(model, new_head(model))
     folder = runtime.new_folder("reward_model")
@@ -73,7 +74,8 @@ def train(
     num_modules, num_weights = count_adapted(model, REWARD)
     facts = RewardModelFacts(
         trained_on=trained_on(domain),
-        method="lora",
+        method=assistant.facts.method,  # its adapter starts as a copy of SFT's
+        quantization=assistant.facts.quantization,
         num_trainable=num_weights + sum(weight.numel() for weight in judge.head.parameters()),
         num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),
@@ -117,9 +119,9 @@ class Judge(nn.Module):
         fill_adapter(self.model, REWARD, folder / "adapter")
         load_head(self.head, folder)
 
-    def gradient_checkpointing_enable(self, **more: Any) -> None:
+    def activation_checkpointing_enable(self, **more: Any) -> None:
         """Called by Trainer where the recipe asks for it."""
-        self.model.gradient_checkpointing_enable(**more)
+        self.model.activation_checkpointing_enable(**more)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from posttrain.align.forward import (
 )
 from posttrain.align.score import ScoreHead, Scorer, load_scorer, new_head
 from posttrain.artifacts import BaseModel, Policy, RewardModel
+from posttrain.models.adapters import adapter_weights, attach_folder
 from posttrain.models.generate import Sampling, generate
-from posttrain.models.load import adapter_weights, attach, attach_folder, load_base
+from posttrain.models.load import attach, load_base_of
 from posttrain.recipe.ppo import PpoRecipe
 
 POLICY, REFERENCE, REWARD, VALUE = "policy", "reference", "reward", "value"
@@ -77,7 +78,7 @@ def load_actors(
             f"would be four copies of the model, about {gib:.1f} GiB with gradients and Adam's "
             "moments; PPO runs with adapters on one base: set sft.method to lora"
         )
-    model = attach(load_base(domain), assistant, domain, POLICY, trainable=True)
+    model = attach(load_base_of(domain, assistant), assistant, domain, POLICY, trainable=True)
     check_head(model)
     model = attach(model, assistant, domain, REFERENCE, trainable=False)
     scorer = load_scorer(model, reward, domain, sampling.pad_id, REWARD)

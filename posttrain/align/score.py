@@ -21,8 +21,9 @@ from posttrain import processes
 from posttrain.align.forward import causal, hidden_states, like_lengths, pad_right, using
 from posttrain.artifacts import BaseModel, RewardModel
 from posttrain.contract import check_trained_on
+from posttrain.models.adapters import attach_folder
 from posttrain.models.generate import evaluating
-from posttrain.models.load import attach_folder
+from posttrain.models.load import check_quantization
 
 SCORE_FILE = "score.safetensors"
 
@@ -127,6 +128,7 @@ def load_scorer(
     """
     facts = reward.verify().facts
     check_trained_on(facts.trained_on, base, reward.path)
+    check_quantization(model, facts, reward.path)
     before = model.active_adapter if isinstance(model, PeftModel) else name
     adapted = attach_folder(model, reward.path / "adapter", name, trainable=False)
     adapted.set_adapter(before, inference_mode=True)

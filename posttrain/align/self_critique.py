@@ -38,7 +38,7 @@ from posttrain.contract import check_tokens
 from posttrain.data.chat import Message
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
-from posttrain.models.load import attach, load_base
+from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
@@ -80,7 +80,7 @@ def train(
     runtime = prepare(recipe.seed)
     prompts = read_prompts(tokens, recipe.prompt_set)
     check_disjoint(tokens, prompts, recipe)
-    model = attach(load_base(domain), assistant, domain, CRITIC, trainable=False)
+    model = attach(load_base_of(domain, assistant), assistant, domain, CRITIC, trainable=False)
     model = attach(model, policy, domain, LEARNER, trainable=True)
     speaker = new_speaker(model, domain, recipe)
     log_parameters("self_critique", recipe.model_dump())

@@ -6,7 +6,8 @@ from peft import PeftModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
-from posttrain.models.load import count_adapted, save_adapter
+from posttrain.models.adapters import count_adapted, method_of, save_adapter
+from posttrain.models.quantize import quantization_of
 from posttrain.recipe.section import Section
 
 
@@ -25,7 +26,8 @@ def write_policy(
     num_modules, num_trainable = count_adapted(model, adapter)
     facts = PolicyFacts(
         trained_on=trained_on(domain),
-        method="lora",
+        method=method_of(model, adapter),
+        quantization=quantization_of(model),
         num_trainable=num_trainable,
         num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),

@@ -20,7 +20,7 @@ from posttrain.align.rows import pad_id, read_prompts, sampling_by
 from posttrain.align.score import load_scorer
 from posttrain.artifacts import BaseModel, Policy, Revisions, RewardModel, Tokens
 from posttrain.evaluate import bootstrap
-from posttrain.models.load import attach, load_base
+from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ppo import PpoRecipe
@@ -92,7 +92,8 @@ def _actors(
 ) -> Actors:
     tokenizer = load_tokenizer(domain)
     pad = pad_id(tokenizer)
-    model = attach(load_base(domain), assistant, domain, REFERENCE, trainable=False).eval()
+    base = load_base_of(domain, assistant)
+    model = attach(base, assistant, domain, REFERENCE, trainable=False).eval()
     scorer = load_scorer(model, reward, domain, pad, REWARD)
     sampling = sampling_by(tokenizer, ppo)
     return Actors(model, scorer, scorer.head, sampling, ppo.forward_batch_size)

@@ -2,6 +2,7 @@
 
 import torch
 from transformers.utils import logging
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from posttrain.runtime import Runtime
 
@@ -22,8 +23,18 @@ def dtype(runtime: Runtime) -> torch.dtype:
     """Precision of base weights; adapters are float32 whatever this is."""
     if runtime.dtype != "auto":
         return torch.float32 if runtime.dtype == "float32" else torch.bfloat16
-    on_gpu = device(runtime).type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if on_gpu else torch.float32
+    on_gpu = device(runtime).type == "cuda"
+    # older GPUs emulate bfloat16, slower than float32
+    native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+def attention(runtime: Runtime) -> str:
+    """FlashAttention where GPU, precision and package allow it; else PyTorch's own."""
+    half = device(runtime).type == "cuda" and dtype(runtime) == torch.bfloat16
+    kind = "flash_attention_2" if half and is_flash_attn_2_available() else "sdpa"
+    logging.get_logger(__name__).info_once(f"attention: {kind}")
+    return kind
 
 
 def prepare(seed: int) -> Runtime:

@@ -1,48 +1,50 @@
-"""From artifacts to models: weights, delta, adapters; and what must match before they are read."""
+"""From artifacts to models: weights, delta, policy; and what must match before they are read."""
 
 import json
-import shutil
+import tempfile
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import safe_open
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from posttrain.artifacts import BaseModel, Policy, sha256
+from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
-from posttrain.models.device import device, dtype
-from posttrain.recipe.train import LoraRecipe
+from posttrain.models.adapters import attach_folder
+from posttrain.models.device import attention, device, dtype
+from posttrain.models.quantize import keep_trainable, nf4, quantization_of
+from posttrain.recipe.train import QuantizationRecipe
 from posttrain.runtime import Runtime
 
 
-def load_base(base: BaseModel, trainable: bool = False) -> PreTrainedModel:
+def load_base(
+    base: BaseModel, trainable: bool = False, quantization: QuantizationRecipe | None = None
+) -> PreTrainedModel:
     """Load a base's weights in eval mode, its delta merged in.
 
     Args:
         base: the artifact.
         trainable: for full fine-tuning: weights that train, in float32 whatever the device. Else
             they are frozen, at the runtime's precision.
+        quantization: hold the weights in 4 bits; they cannot train then.
 
     Raises:
         ValueError: a file differs from its recorded SHA-256.
     """
+    assert not (trainable and quantization)
     runtime = Runtime.from_environment()
     facts = base.verify().facts
-    own = facts.reference.kind == "own"
     if facts.outside and facts.outside != weight_hashes(Path(facts.reference.source)):
         raise ValueError(
             f"{facts.reference.source}: its weights have changed since {base.path} was made; run "
             "base_model again, or put the old weights back"
         )
-    model = AutoModelForCausalLM.from_pretrained(
-        str(base.path / facts.reference.source) if own else facts.reference.source,
-        revision=facts.reference.revision or "main",
-        dtype=torch.float32 if trainable else dtype(runtime),
-        use_safetensors=True,  # never unpickles
-    )
+    if quantization is not None:
+        return _quantized(base, quantization, runtime)
+    precision = torch.float32 if trainable else dtype(runtime)
+    model = _from_pretrained(*_source(base), precision, runtime)
     if facts.has_delta:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
@@ -50,124 +52,132 @@ def load_base(base: BaseModel, trainable: bool = False) -> PreTrainedModel:
     return _placed(model, runtime)
 
 
+def _source(base: BaseModel) -> tuple[str, str]:
+    reference = base.facts.reference
+    own = reference.kind == "own"
+    folder = str(base.path / reference.source) if own else reference.source
+    return folder, reference.revision or "main"
+
+
+def _from_pretrained(
+    source: str, revision: str, precision: torch.dtype, runtime: Runtime, **more: Any
+) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        source,
+        revision=revision,
+        dtype=precision,
+        attn_implementation=attention(runtime),
+        use_safetensors=True,  # never unpickles
+        **more,
+    )
+    return model
+
+
+def _quantized(
+    base: BaseModel, quantization: QuantizationRecipe, runtime: Runtime
+) -> PreTrainedModel:
+    """The weights in 4 bits; a delta has been merged before, at the base's precision."""
+    source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
+    precision, place = dtype(runtime), device(runtime)
+    if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
+        place = torch.device("cuda", torch.cuda.current_device())
+    model = _from_pretrained(
+        *source,
+        precision,
+        runtime,
+        quantization_config=nf4(quantization, precision),
+        device_map={"": place},
+    )
+    keep_trainable(model)
+    model.requires_grad_(False)
+    return cast(PreTrainedModel, model.eval())
+
+
+def _merged(base: BaseModel, runtime: Runtime) -> Path:
+    """A folder of the base's weights with its delta merged in; made once, in the cache."""
+    precision = str(dtype(runtime)).removeprefix("torch.")
+    folder = runtime.cache.resolve() / "merged" / f"{base.facts.fingerprint}-{precision}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".merging-") as staging:
+            load_base(base).save_pretrained(f"{staging}/weights")
+            # another process may have been faster: its copy is as good
+            if not folder.exists():
+                Path(staging, "weights").rename(folder)
+    return folder
+
+
 def _placed(model: torch.nn.Module, runtime: Runtime) -> PreTrainedModel:
     return cast(PreTrainedModel, model.to(device(runtime)).eval())
+
+
+def load_base_of(base: BaseModel, policy: Policy | RewardModel) -> PreTrainedModel:
+    """Load the base as an adapter was trained on it: in 4 bits where that was so."""
+    return load_base(base, quantization=policy.facts.quantization)
 
 
 def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     """Load a policy for inference, whatever its method."""
     check_trained_on(policy.facts.trained_on, base, policy.path)
-    if policy.facts.method == "lora":
-        return cast(
-            PreTrainedModel, attach(load_base(base), policy, base, "policy", trainable=False).eval()
-        )
+    if policy.facts.method != "full":
+        adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
+        return cast(PreTrainedModel, adapted.eval())
     policy.verify()
     runtime = Runtime.from_environment()
-    model = AutoModelForCausalLM.from_pretrained(
-        str(policy.path / "weights"), dtype=dtype(runtime), use_safetensors=True
-    )
+    model = _from_pretrained(str(policy.path / "weights"), "main", dtype(runtime), runtime)
     model.requires_grad_(False)
     return _placed(model, runtime)
+
+
+def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:
+    """Load a policy as whole weights, its adapter merged into the base at 16 bits or more.
+
+    Raises:
+        ValueError: the policy is a bottleneck adapter, which no weights can hold.
+    """
+    facts = policy.verify().facts
+    check_trained_on(facts.trained_on, base, policy.path)
+    if facts.method == "full":
+        return load_policy(base, policy)
+    if facts.method == "bottleneck":
+        raise ValueError(
+            f"{policy.path}: a bottleneck adapter is not linear and cannot be merged into a base; "
+            "start from the base that it was trained on, or from a version of another method"
+        )
+    model = attach_folder(load_base(base), policy.path / "adapter", "policy", trainable=False)
+    return cast(PreTrainedModel, model.merge_and_unload())
 
 
 def attach(
     model: PreTrainedModel | PeftModel, policy: Policy, base: BaseModel, name: str, trainable: bool
 ) -> PeftModel:
-    """Add a policy's LoRA adapter under `name`, and make it the active one.
+    """Add a policy's adapter under `name`, and make it the active one.
 
     Raises:
         ValueError: the policy has no adapter, or was trained on something else.
     """
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
-    if facts.method != "lora":
-        raise ValueError(f"{policy.path}: holds {facts.method} weights, and an adapter is wanted")
+    if facts.method == "full":
+        raise ValueError(f"{policy.path}: holds full weights, and an adapter is wanted")
+    check_quantization(model, facts, policy.path)
     return attach_folder(model, policy.path / "adapter", name, trainable)
 
 
-def attach_folder(
-    model: PreTrainedModel | PeftModel, folder: Path, name: str, trainable: bool
-) -> PeftModel:
-    """Add the LoRA adapter in a folder of PEFT's layout, in float32, every key accounted for.
+def check_quantization(
+    model: PreTrainedModel | PeftModel, facts: PolicyFacts, holder: Path
+) -> None:
+    """Refuse an adapter that was trained on the base at another precision.
 
     Raises:
-        ValueError: the file lacks a weight of the model's adapter, or has one too many.
+        ValueError: says how each is quantised.
     """
-    config = LoraConfig.from_pretrained(str(folder))
-    config.inference_mode = not trainable
-    learns = {key: p.requires_grad for key, p in model.named_parameters() if "lora_" in key}
-    if isinstance(model, PeftModel):
-        model.add_adapter(name, config)
-        peft = model
-    else:
-        peft = get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
-    weights = {
-        key.replace(".weight", f".{name}.weight"): tensor.float()
-        for key, tensor in load_file(folder / "adapter_model.safetensors").items()
-    }
-    own = adapter_weights(peft, name)
-    if wrong := own.keys() ^ weights.keys():
+    found = quantization_of(model)
+    if found != facts.quantization:
         raise ValueError(
-            f"{folder}: its weights differ from the model's adapter in {sorted(wrong)[:4]}"
+            f"{holder}: was trained by {facts.method} on a base with quantization "
+            f"{facts.quantization}, and this one has {found}; train both with one method"
         )
-    with torch.no_grad():
-        for key, parameter in own.items():
-            parameter.data = weights[key].to(parameter.device)
-    peft.set_adapter(name)
-    for key, parameter in peft.named_parameters():  # set_adapter changes who learns
-        if "lora_" in key:
-            parameter.requires_grad_(learns.get(key, trainable))
-    return peft
-
-
-def adapter_weights(model: PeftModel, name: str) -> dict[str, torch.nn.Parameter]:
-    """The LoRA parameters of one adapter by their full name."""
-    return {
-        key: parameter for key, parameter in model.named_parameters() if f".{name}.weight" in key
-    }
-
-
-def new_adapter(model: PreTrainedModel, recipe: LoraRecipe, name: str = "default") -> PeftModel:
-    """A fresh LoRA adapter in float32; its up-projection is zero, so that the model is the base."""
-    targets = recipe.target_modules
-    config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        use_rslora=recipe.rslora,
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
-
-
-def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
-    """Write one adapter in PEFT's layout (`adapter_model.safetensors`, `adapter_config.json`).
-
-    A stock `PeftModel.from_pretrained` reads the folder.
-    """
-    staging = folder.with_name(folder.name + ".saving")
-    model.save_pretrained(str(staging), selected_adapters=[name], save_embedding_layers=False)
-    # PEFT puts an adapter that is not called `default` into a folder of its name.
-    written = staging / name if (staging / name).is_dir() else staging
-    folder.mkdir(parents=True, exist_ok=True)
-    (written / "adapter_model.safetensors").replace(folder / "adapter_model.safetensors")
-    config = json.loads((written / "adapter_config.json").read_bytes())
-    # PEFT writes a set in an order that differs by process: equal adapters would differ in bytes.
-    config["target_modules"] = sorted(config["target_modules"])
-    # A hub id stays; a folder is this machine's own business. Our manifest names the base.
-    if Path(config["base_model_name_or_path"] or "").is_dir():
-        config["base_model_name_or_path"] = None
-    text = json.dumps(config, indent=2, sort_keys=True)
-    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
-    shutil.rmtree(staging)
-
-
-def count_adapted(model: PeftModel, name: str) -> tuple[int, int]:
-    """Adapted modules, and parameters of the adapter."""
-    weights = adapter_weights(model, name)
-    modules = {key.split(".lora_")[0] for key in weights}
-    return len(modules), sum(parameter.numel() for parameter in weights.values())
 
 
 def weight_hashes(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from transformers.pytorch_utils import Conv1D
 
 from posttrain.data.chat import encode_conversations
+from posttrain.models.bottleneck import places
 from posttrain.recipe.preflight import Preflight
 
 TRIAL = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
@@ -15,7 +16,7 @@ TRIAL = [{"role": "user", "content": "question"}, {"role": "assistant", "content
 def check(
     config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, preflight: Preflight
 ) -> None:
-    """Check lengths, the chat template and the names of the modules to adapt.
+    """Check lengths, the chat template and the modules to adapt.
 
     Raises:
         ValueError: names the section and field, what was found, and what to change.
@@ -36,6 +37,8 @@ def check(
     for stage, targets in preflight.target_modules.items():
         if targets != "all-linear":
             check_targets(stage, targets, set(linear))
+    if preflight.bottleneck:
+        places(model)
 
 
 def check_targets(stage: str, targets: tuple[str, ...], present: set[str]) -> None:

@@ -6,13 +6,11 @@ suffices, else merged weights of our own.
 
 import shutil
 from pathlib import Path
-from typing import cast
 
-from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import Reference
-from posttrain.models.load import load_policy
+from posttrain.models.load import load_merged
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.registry.load import download
 from posttrain.runtime import Runtime
@@ -45,10 +43,9 @@ def from_registry(source: str, folder: Path) -> tuple[Reference, PreTrainedToken
     base, policy = download(*split(source), cache)
     tokenizer = load_tokenizer(base)
     reference = base.facts.reference
-    if policy.facts.method == "lora" and reference.kind != "own" and not base.facts.has_delta:
+    linear = policy.facts.method in ("lora", "qlora", "dora")
+    if linear and reference.kind != "own" and not base.facts.has_delta:
         shutil.copytree(policy.path / "adapter", folder / "delta")
         return reference, tokenizer, True
-    model = load_policy(base, policy)
-    whole = cast(PeftModel, model).merge_and_unload() if isinstance(model, PeftModel) else model
-    whole.save_pretrained(str(folder / "weights"))
+    load_merged(base, policy).save_pretrained(str(folder / "weights"))
     return Reference(kind="own", source="weights"), tokenizer, False

@@ -186,11 +186,13 @@ class Recipe(Section):
         """
         self._require("instructions", "sft trains on it")
         fields, longest = self.longest_sequence
-        targets = {"sft": self.sft.lora.target_modules if self.sft.method == "lora" else ()}
+        with_lora = self.sft.method in ("lora", "qlora", "dora")
+        targets = {"sft": self.sft.lora.target_modules if with_lora else ()}
         if self.base_finetune.method == "lora":
             targets["base_finetune"] = self.base_finetune.lora.target_modules
         return Preflight(
             target_modules=targets,
+            bottleneck=("sft",) if self.sft.method == "bottleneck" else (),
             longest_sequence=longest,
             longest_fields=fields,
             chat_template=self.template.chat_template,
@@ -213,11 +215,11 @@ class PostTrainingRecipe(Recipe):
 
     @model_validator(mode="after")
     def alignment_trains_adapters(self) -> Self:
-        if self.sft.method != "lora":
+        if self.sft.method == "full":
             raise ValueError(
-                f"sft.method is {self.sft.method!r}; set it to 'lora': the stages of alignment are "
-                "adapters on one base, and of full models PPO would hold four copies (the pipeline "
-                "fine_tuning takes 'full')"
+                "sft.method is 'full'; set it to 'lora', 'qlora', 'dora' or 'bottleneck': the "
+                "stages of alignment are adapters on one base, and of full models PPO would hold "
+                "four copies (the pipeline fine_tuning takes 'full')"
             )
         return self
 

@@ -13,6 +13,9 @@ class Preflight(Section):
     target_modules: dict[str, Literal["all-linear"] | tuple[str, ...]]
     """Stage -> names of layers to adapt."""
 
+    bottleneck: tuple[str, ...] = ()
+    """Stages that train bottleneck adapters."""
+
     longest_sequence: PositiveInt
     """Longest sequence that any stage will run, in tokens."""
 

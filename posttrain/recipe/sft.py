@@ -1,15 +1,29 @@
 """SFT: supervised fine-tuning on conversations."""
 
-from typing import Literal
-
-from posttrain.recipe.train import LoraRecipe, TrainRecipe
+from posttrain.recipe.train import (
+    BottleneckRecipe,
+    LoraRecipe,
+    Method,
+    QuantizationRecipe,
+    TrainRecipe,
+)
 
 
 class SftRecipe(TrainRecipe):
     """Assistant-only loss on packed conversations; TRL's SFTTrainer."""
 
-    method: Literal["lora", "full"] = "lora"
-    """What is trained."""
+    method: Method = "lora"
+    """What is trained. Adapters of later stages are of this kind too.
+
+    `qlora` is `lora` on a base in 4 bits; `dora` (Liu et al. 2024) learns magnitudes apart from
+    directions, slower than `lora`.
+    """
 
     lora: LoraRecipe = LoraRecipe()
-    """Used with `method: lora`."""
+    """Used with `method: lora`, `qlora` and `dora`."""
+
+    quantization: QuantizationRecipe = QuantizationRecipe()
+    """Used with `method: qlora`."""
+
+    bottleneck: BottleneckRecipe = BottleneckRecipe()
+    """Used with `method: bottleneck`."""

@@ -6,6 +6,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from posttrain.recipe.section import Section
 
+Method = Literal["full", "lora", "qlora", "dora", "bottleneck"]
+"""What is trained: all weights, or an adapter on a frozen base."""
+
 
 class LoraRecipe(Section):
     """Low-rank adaptation (Hu et al. 2021)."""
@@ -24,6 +27,26 @@ class LoraRecipe(Section):
 
     rslora: bool = False
     """Scale by alpha/sqrt(rank) (Kalajdzievski 2023)."""
+
+
+class BottleneckRecipe(Section):
+    """Bottleneck adapters (Houlsby et al. 2019) after attention and MLP of every block."""
+
+    size: PositiveInt = 64
+    """Width between down- and up-projection."""
+
+    nonlinearity: Literal["gelu", "relu", "silu", "tanh"] = "gelu"
+    """Between the projections."""
+
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the up-projection."""
+
+
+class QuantizationRecipe(Section):
+    """A frozen base in 4 bits, NF4 (Dettmers et al. 2023); the adapter stays in float32."""
+
+    double_quantization: bool = True
+    """Quantise the scales of the weights' blocks too: 0.4 bits a weight less."""
 
 
 class TrainRecipe(Section):

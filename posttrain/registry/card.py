@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.evaluate.wording import figure_label, figure_names, interval, number, stage_label
 from posttrain.recipe.registration import RegistrationRecipe
+from posttrain.recipe.train import Method
 from posttrain.reports import Evaluation
 
 TEMPLATES = Environment(
@@ -15,6 +16,15 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     autoescape=False,  # Markdown, from recorded facts
 )
+
+LIBRARIES: dict[Method, str] = {
+    "full": "transformers",
+    "lora": "peft",
+    "qlora": "peft",
+    "dora": "peft",
+    "bottleneck": "posttrain",
+}
+"""What loads a policy of each method."""
 
 
 def model_card(
@@ -38,7 +48,7 @@ def model_card(
         data={k.removeprefix("data."): v for k, v in lineage.items() if k.startswith("data.")},
         lineage={k: v for k, v in lineage.items() if not k.startswith("data.")},
         number=number,
-        loads_with_peft=policy.facts.method == "lora"
+        loads_with_peft=LIBRARIES[policy.facts.method] == "peft"
         and domain.facts.reference.kind == "hub"
         and not domain.facts.has_delta,
     )
@@ -53,9 +63,9 @@ def _header(domain: BaseModel, policy: Policy, recipe: RegistrationRecipe) -> st
     if recipe.languages:
         header["language"] = list(recipe.languages)
     if reference.kind == "hub":
-        relation = "adapter" if policy.facts.method == "lora" else "finetune"
+        relation = "finetune" if policy.facts.method == "full" else "adapter"
         header |= {"base_model": reference.source, "base_model_relation": relation}
-    header["library_name"] = "peft" if policy.facts.method == "lora" else "transformers"
+    header["library_name"] = LIBRARIES[policy.facts.method]
     header["tags"] = ["posttrain", policy.stage]
     text: str = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return text.strip()

@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from posttrain.artifacts import BaseModel, Reference, Tokens
 from posttrain.contract import check_tokens
+from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.device import prepare
-from posttrain.models.load import load_base, new_adapter, save_adapter
+from posttrain.models.load import load_base
 from posttrain.models.seal import seal, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe

@@ -6,7 +6,7 @@ costs the square of the batch on a CPU).
 """
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -18,20 +18,33 @@ from trl.trainer.sft_trainer import SFTTrainer
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.packing import best_fit
+from posttrain.models.adapters import count_adapted, new_adapter, save_adapter
 from posttrain.models.device import prepare
-from posttrain.models.load import count_adapted, load_base, new_adapter, save_adapter
+from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
-from posttrain.train.checkpoints import checkpoints_of
+from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
 
 ADAPTER = "default"  # the name that a stock PeftModel.from_pretrained gives
+EXAMPLES = "instructions.parquet"
 
 
 class SftTrainer(GuardedTrainer, SFTTrainer):
-    """TRL's trainer with whole checkpoints and a NaN that stops."""
+    """TRL's trainer with whole checkpoints, a NaN that stops, and adapters in float32.
+
+    TRL casts the adapter on a quantised base to bfloat16, whose steps of 1/256 lose most updates of
+    a fine-tuning's learning rate. The weights that it was given are put back.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel, **more: Any) -> None:
+        given = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+        super().__init__(model=model, **more)
+        for name, parameter in model.named_parameters():
+            if name in given and parameter.dtype != given[name].dtype:
+                parameter.data = given[name].to(parameter.device)
 
 
 def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
@@ -41,18 +54,44 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
         ValueError: the tokens hold no instructions, or were made for another tokenizer.
     """
     check_tokens(tokens, domain)
-    examples = tokens.path / "instructions.parquet"
-    if not examples.exists():
+    if not (tokens.path / EXAMPLES).exists():
         raise ValueError("sft: the run has no instructions; name ingest.instructions")
     runtime = prepare(recipe.seed)
-    tokenizer = load_tokenizer(domain)
-    model: PreTrainedModel | PeftModel = load_base(domain, trainable=recipe.method == "full")
-    if recipe.method == "lora":
-        model = new_adapter(cast(PreTrainedModel, model), recipe.lora, ADAPTER)
+    model = to_train(domain, recipe)
     checkpoints = checkpoints_of("sft", recipe, tokens, domain)
     folder = runtime.new_folder("sft")
     log_parameters("sft", recipe.model_dump())
-    trainer = SftTrainer(
+    trainer = new_trainer(model, tokens, domain, recipe, checkpoints)
+    figures = trainer.run(recipe, checkpoints, Curves(folder, "sft"))
+    policy = _seal(folder, domain, recipe, model, figures)
+    counts = {"num_trainable": policy.facts.num_trainable}
+    counts["num_adapted_modules"] = policy.facts.num_adapted_modules
+    log_figures("sft", {**figures, **counts})
+    checkpoints.forget()
+    return policy
+
+
+def to_train(domain: BaseModel, recipe: SftRecipe) -> PreTrainedModel | PeftModel:
+    """The domain base whose weights train, or frozen with a fresh adapter by the method."""
+    if recipe.method == "full":
+        return load_base(domain, trainable=True)
+    quantization = recipe.quantization if recipe.method == "qlora" else None
+    adapter = recipe.bottleneck if recipe.method == "bottleneck" else recipe.lora
+    model = load_base(domain, quantization=quantization)
+    return new_adapter(model, adapter, ADAPTER, dora=recipe.method == "dora")
+
+
+def new_trainer(
+    model: PreTrainedModel | PeftModel,
+    tokens: Tokens,
+    domain: BaseModel,
+    recipe: SftRecipe,
+    checkpoints: Checkpoints,
+) -> SftTrainer:
+    """TRL's trainer over packed rows of the training split."""
+    tokenizer = load_tokenizer(domain)
+    rows = packed(tokens.path / EXAMPLES, tokens.facts.max_length)
+    return SftTrainer(
         model=model,
         args=arguments(
             recipe,
@@ -62,17 +101,10 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
             remove_unused_columns=False,
             max_length=None,  # longer examples were dropped and counted by tokenize
         ),
-        train_dataset=Dataset.from_list(list(packed(examples, tokens.facts.max_length))),
+        train_dataset=Dataset.from_list(list(rows)),
         data_collator=packed_collator(model, tokenizer),
         processing_class=tokenizer,
     )
-    figures = trainer.run(recipe, checkpoints, Curves(folder, "sft"))
-    policy = _seal(folder, domain, recipe, model, figures)
-    counts = {"num_trainable": policy.facts.num_trainable}
-    counts["num_adapted_modules"] = policy.facts.num_adapted_modules
-    log_figures("sft", {**figures, **counts})
-    checkpoints.forget()
-    return policy
 
 
 def packed(examples: Any, capacity: int) -> Iterator[dict[str, list[int]]]:
@@ -111,6 +143,7 @@ def _seal(
         PolicyFacts(
             trained_on=trained_on(domain),
             method=recipe.method,
+            quantization=recipe.quantization if recipe.method == "qlora" else None,
             num_trainable=num_trainable,
             num_adapted_modules=num_modules,
             recipe=recipe.model_dump(),

@@ -11,7 +11,8 @@ from cli.chat import converse, only_model
 from cli.main import app
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
-from posttrain.models.load import load_base, new_adapter, save_adapter
+from posttrain.models.adapters import new_adapter, save_adapter
+from posttrain.models.load import load_base
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.train import LoraRecipe
 from posttrain.registry.register import register

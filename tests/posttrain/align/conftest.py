@@ -23,7 +23,8 @@ from posttrain.artifacts import (
 )
 from posttrain.contract import trained_on
 from posttrain.data.chat import encode_conversations, encode_prompts
-from posttrain.models.load import load_base, new_adapter, save_adapter
+from posttrain.models.adapters import new_adapter, save_adapter
+from posttrain.models.load import load_base
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import template_hash, tokenizer_hash, train_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe

@@ -35,8 +35,9 @@ from posttrain.align.rows import pad_id, read_prompts
 from posttrain.align.score import load_scorer
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.data.chat import end_tokens
+from posttrain.models.adapters import adapter_weights
 from posttrain.models.generate import Sampling
-from posttrain.models.load import adapter_weights, load_base
+from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.tracking import read_history

@@ -6,20 +6,20 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
-from posttrain.models.load import (
+from posttrain.models.adapters import (
     adapter_weights,
-    attach,
     attach_folder,
-    load_base,
-    load_policy,
+    method_of,
     new_adapter,
     save_adapter,
 )
-from posttrain.recipe.train import LoraRecipe
+from posttrain.models.load import attach, load_base, load_merged, load_policy
+from posttrain.recipe.train import BottleneckRecipe, LoraRecipe
+from tests.architectures import make_base
 
 IDS = torch.tensor([[5, 6, 7, 8]])
 
@@ -95,3 +95,46 @@ def test_an_adapter_that_lacks_a_weight_is_refused(base: BaseModel, policy: Poli
     save_file(weights, file)
     with pytest.raises(ValueError, match="its weights differ from the model's adapter in"):
         attach_folder(load_base(base), policy.path / "adapter", "policy", trainable=False)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("rslora", [False, True])
+def test_dora_is_the_base_at_first_and_merges_to_what_it_was(
+    name: str, rslora: bool, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    base = make_base(name, tokenizer, tmp_path / name)
+    recipe = LoraRecipe(rank=4, rslora=rslora)
+    model = new_adapter(load_base(base), recipe, dora=True).eval()
+    assert torch.allclose(logits(model), logits(load_base(base)), atol=1e-5)
+    for weight in adapter_weights(model, "default").values():
+        torch.nn.init.uniform_(weight, 0.5, 1.5) if weight.ndim == 1 else torch.nn.init.normal_(
+            weight, std=0.05
+        )
+    save_adapter(model, "default", tmp_path / "policy" / "adapter")
+    facts = PolicyFacts(
+        trained_on=trained_on(base),
+        method=method_of(model, "default"),
+        num_trainable=1,
+        num_adapted_modules=1,
+        recipe={},
+        figures={},
+    )
+    assert facts.method == "dora"
+    policy = Policy.write(tmp_path / "policy", "sft", facts)
+    assert torch.equal(logits(load_policy(base, policy)), logits(model))
+    assert torch.allclose(logits(load_merged(base, policy)), logits(model), atol=1e-4)
+
+
+def test_a_bottleneck_is_not_merged(base: BaseModel, tmp_path: Path) -> None:
+    model = new_adapter(load_base(base), BottleneckRecipe(size=4))
+    save_adapter(model, "default", tmp_path / "adapter")
+    facts = PolicyFacts(
+        trained_on=trained_on(base),
+        method="bottleneck",
+        num_trainable=1,
+        num_adapted_modules=4,
+        recipe={},
+        figures={},
+    )
+    with pytest.raises(ValueError, match="a bottleneck adapter is not linear"):
+        load_merged(base, Policy.write(tmp_path, "sft", facts))

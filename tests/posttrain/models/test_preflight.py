@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, OPTConfig, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
 from posttrain.models.preflight import check
@@ -48,6 +48,18 @@ def test_a_target_that_no_layer_bears_is_refused(tokenizer: PreTrainedTokenizerF
     message = r"sft.lora.target_modules: no layer is named 'q_prog'; did you mean 'q_proj'\?"
     with pytest.raises(ValueError, match=message):
         check(CONFIG, tokenizer, preflight(target_modules={"sft": ("k_proj", "q_prog")}))
+
+
+def test_blocks_without_a_place_for_bottlenecks_are_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    check(CONFIG, tokenizer, preflight(bottleneck=("sft",)))
+    other = OPTConfig(
+        hidden_size=16, ffn_dim=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=320
+    )
+    message = "sft.method bottleneck: OPTForCausalLM does not have self_attn.o_proj and mlp.down"
+    with pytest.raises(ValueError, match=message):
+        check(other, tokenizer, preflight(bottleneck=("sft",)))
 
 
 def test_no_memory_is_taken_for_the_weights(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -6,8 +6,9 @@ import torch
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Records
 from posttrain.contract import trained_on
+from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.base import resolve
-from posttrain.models.load import adapter_weights, load_base, load_policy, new_adapter, save_adapter
+from posttrain.models.load import load_base, load_policy
 from posttrain.models.source import digest
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.preflight import Preflight

@@ -122,8 +122,16 @@ def test_fine_tuning_alone_needs_no_alignment_data(values: dict[str, Any]) -> No
 
 def test_alignment_on_a_full_fine_tune_is_refused(values: dict[str, Any]) -> None:
     values["sft"]["method"] = "full"
-    with pytest.raises(ValueError, match=r"sft.method is 'full'; set it to 'lora': .* one base"):
+    with pytest.raises(ValueError, match=r"sft.method is 'full'; set it to .lora., .* one base"):
         PostTrainingRecipe(**values)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "dora", "bottleneck"])
+def test_alignment_takes_every_kind_of_adapter(values: dict[str, Any], method: str) -> None:
+    values["sft"]["method"] = method
+    preflight = PostTrainingRecipe(**values).preflight
+    assert preflight.bottleneck == (("sft",) if method == "bottleneck" else ())
+    assert preflight.target_modules == {"sft": () if method == "bottleneck" else "all-linear"}
 
 
 def test_sequences_longer_than_the_positions_are_refused(values: dict[str, Any]) -> None:
