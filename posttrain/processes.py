@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -55,6 +55,15 @@ def summed(tensor: torch.Tensor) -> torch.Tensor:
     if count() > 1:
         distributed.all_reduce(tensor)
     return tensor
+
+
+def by_main(work: Callable[[], Result]) -> Result:
+    """Let the main process alone do it; all of them get what it made."""
+    if count() == 1:
+        return work()
+    made: list[Any] = [work() if is_main() else None]
+    distributed.broadcast_object_list(made)
+    return cast(Result, made[0])
 
 
 def agreed(ours: bool) -> bool:
