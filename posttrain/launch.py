@@ -172,8 +172,11 @@ def _start_and_wait(stage: str, folder: Path, environment: dict[str, str], numbe
     if (folder / RESULT).exists() and launcher.returncode == 0:
         return
     failure = first_failure(folder, number)
-    if asked.asked and failure is None:
-        raise Interrupted("the stage was ended before it could save; run the same command again")
+    if asked.asked and not isinstance(failure, Interrupted):
+        raise Interrupted(
+            f"{stage} was ended where it could not save; run the same command again, it continues "
+            "from its last checkpoint if there is one"
+        ) from failure
     raise failure or RuntimeError(f"{stage}: accelerate ended with status {launcher.returncode}")
 
 

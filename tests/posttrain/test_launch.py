@@ -68,6 +68,7 @@ def assert_equal_curves(one: Path, other: Path) -> None:
         assert timeless == pytest.approx({name: like[name] for name in timeless}, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_sft_on_two_processes_equals_one_with_the_same_global_batch(
     tokens: Tokens, base: BaseModel, two: Callable[[], None]
 ) -> None:
@@ -151,7 +152,6 @@ def test_processes_share_threads_and_the_steps_mlflow_run(
     assert [one.info.run_id for one in found] == [active.info.run_id]
 
 
-@pytest.mark.slow
 def test_a_users_mistake_reads_as_such(two: Callable[[], None], tmp_path: Path) -> None:
     two()
     with pytest.raises(ValueError, match=r"^sft: the run has no instructions") as raised:

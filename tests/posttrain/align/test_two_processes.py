@@ -17,6 +17,12 @@ from posttrain.tracking import read_history
 TOLERANCE = 1e-4
 """Of a weight, relative to the largest of its tensor: sums are taken in another order."""
 
+REWARD_TOLERANCE = 1e-2
+"""A new head's gradients are differences of like numbers, which Adam scales up, rounding too."""
+
+CANCELS = "linear.bias"
+"""Of the score's head: no difference of two scores holds it, so that its gradient is rounding."""
+
 CONSTITUTION = """
 principles:
 - id: red
@@ -32,14 +38,16 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setenv("POSTTRAIN_PROCESSES", "2")
 
 
-def assert_equal_folders(one: Path, other: Path) -> None:
+def assert_equal_folders(one: Path, other: Path, tolerance: float) -> None:
     files = [path.relative_to(one) for path in one.rglob("*.safetensors")]
     assert files
     for file in files:
         found = load_file(other / file)
         for name, tensor in load_file(one / file).items():
+            if name == CANCELS:
+                continue
             largest = float(tensor.abs().max())
-            assert_close(found[name], tensor, rtol=0, atol=TOLERANCE * largest, msg=name)
+            assert_close(found[name], tensor, rtol=0, atol=tolerance * largest, msg=name)
     for point, like in zip(read_history(other), read_history(one), strict=True):
         timeless = {name: value for name, value in point.items() if name != "seconds"}
         expected = {name: like[name] for name in timeless}
@@ -63,9 +71,9 @@ def test_reward_model_on_two_processes_equals_one(
     two()
     recipe = recipe.model_copy(update={"batch_size": 7})
     together = run(reward_model.train, tokens, domain, assistant, recipe)
-    assert_equal_folders(alone.path, together.verify().path)
+    assert_equal_folders(alone.path, together.verify().path, REWARD_TOLERANCE)
     assert together.facts.figures == pytest.approx(alone.facts.figures, rel=1e-3, abs=1e-4)
-    assert together.facts.score_mean == pytest.approx(alone.facts.score_mean, rel=1e-3)
+    assert together.facts.score_std == pytest.approx(alone.facts.score_std, rel=1e-2)
 
 
 @pytest.mark.slow
@@ -91,5 +99,5 @@ def test_self_critique_on_two_processes_equals_one(
     two()
     recipe = recipe.model_copy(update={"batch_size": 5})
     together, again = run(self_critique.train, tokens, domain, assistant, assistant, recipe)
-    assert_equal_folders(alone.path, together.verify().path)
+    assert_equal_folders(alone.path, together.verify().path, TOLERANCE)
     assert again.verify().facts == revisions.facts
