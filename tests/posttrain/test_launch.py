@@ -170,6 +170,20 @@ def test_when_one_process_is_killed_the_others_end(two: Callable[[], None], tmp_
 
 
 @pytest.mark.slow
+def test_sigterm_ends_processes_that_cannot_save(two: Callable[[], None], tmp_path: Path) -> None:
+    two()
+
+    def interrupt() -> None:
+        wait_for(lambda: len(pids(tmp_path)) == 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(Interrupted, match="ended where it could not save"):
+        run(launched.train, "sleep", tmp_path)
+    assert gone(tmp_path)
+
+
+@pytest.mark.slow
 def test_no_process_outlives_the_step(two: Callable[[], None], tmp_path: Path) -> None:
     two()
     code = (
