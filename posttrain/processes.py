@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed
@@ -68,6 +68,15 @@ def sum_gradients(weights: Sequence[torch.nn.Parameter]) -> None:
     flat = summed(torch.cat([gradient.flatten() for gradient in found]))
     for weight, part in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
         weight.grad = part.view_as(weight).clone()
+
+
+def by_main(work: Callable[[], Result]) -> Result:
+    """Let the main process alone do it; all of them get what it made."""
+    if count() == 1:
+        return work()
+    made: list[Any] = [work() if is_main() else None]
+    distributed.broadcast_object_list(made)
+    return cast(Result, made[0])
 
 
 def agreed(ours: bool) -> bool:

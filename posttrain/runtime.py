@@ -17,7 +17,11 @@ class Runtime(Section):
     """Threads, device, precision and folders of this process."""
 
     threads: PositiveInt = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
-    """Torch threads. Half the logical cores: one thread on a busy core stalls all others."""
+    """Torch threads, shared by the processes. Half the logical cores: one thread on a busy core
+    stalls all others."""
+
+    processes: PositiveInt | Literal["auto"] = 1
+    """Processes that train a stage together, side by side. `auto`: one a GPU."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""

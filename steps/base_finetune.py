@@ -14,6 +14,7 @@ def base_finetune(
     tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe
 ) -> Annotated[BaseModel, "domain"]:
     """Continue pretraining on the domain's text."""
+    from posttrain.launch import run
     from posttrain.train.base_finetune import train
 
-    return train(tokens, base, recipe)
+    return run(train, tokens, base, recipe)

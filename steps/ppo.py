@@ -15,5 +15,6 @@ def ppo(
 ) -> Annotated[Policy, "policy"]:
     """Raise the score of the assistant's answers without straying far from it."""
     from posttrain.align.ppo import train
+    from posttrain.launch import run
 
-    return train(tokens, domain, assistant, reward, recipe)
+    return run(train, tokens, domain, assistant, reward, recipe)

@@ -15,5 +15,6 @@ def reward_model(
 ) -> Annotated[RewardModel, "reward"]:
     """Fit a score to preference pairs, starting from the SFT adapter."""
     from posttrain.align.reward_model import train
+    from posttrain.launch import run
 
-    return train(tokens, domain, assistant, recipe)
+    return run(train, tokens, domain, assistant, recipe)

@@ -24,9 +24,10 @@ def self_critique(
 ]:
     """Criticise and revise by the constitution, then learn the revisions."""
     from posttrain.align.self_critique import NothingKept, render, train
+    from posttrain.launch import run
 
     try:
-        aligned, revisions = train(tokens, domain, assistant, policy, recipe)
+        aligned, revisions = run(train, tokens, domain, assistant, policy, recipe)
     except NothingKept as failure:
         # A failed step's outputs are lost: what a person needs to see is saved first.
         save_artifact(failure.revisions, "revisions")

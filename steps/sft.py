@@ -12,6 +12,7 @@ from steps._caching import depends_on
 @step(cache_policy=depends_on("posttrain.train.sft"))
 def sft(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Annotated[Policy, "assistant"]:
     """Fit what the assistant says."""
+    from posttrain.launch import run
     from posttrain.train.sft import train
 
-    return train(tokens, domain, recipe)
+    return run(train, tokens, domain, recipe)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
 from posttrain.align.forward import pad_right
@@ -16,7 +15,6 @@ from posttrain.models.adapters import fill_adapter, save_adapter
 from posttrain.recipe.train import TrainRecipe
 from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.collate import IGNORED
-from posttrain.train.length_groups import LengthGroups
 from posttrain.train.trainer import GuardedTrainer, arguments
 
 
@@ -38,6 +36,11 @@ class ExampleCollator:
     """Padded on the right; masks come from lengths, never from ids."""
 
     pad_id: int
+
+    @property
+    def blank(self) -> Example:
+        """A row that teaches nothing."""
+        return Example([self.pad_id], [False])
 
     def __call__(self, examples: Sequence[Example]) -> Mapping[str, Tensor]:
         ids_BS, mask_BS = pad_right(
@@ -67,13 +70,11 @@ class Imitation(GuardedTrainer):
             data_collator=cast(Any, ExampleCollator(pad_id)),
         )
         self.adapter = adapter
-        self.recipe = recipe
         self.lengths = [len(example.input_ids) for example in examples]
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return LengthGroups(self.lengths, self.recipe.batch_size, self.recipe.seed)
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_adapter(cast(PeftModel, self.model), self.adapter, folder / "adapter")

@@ -51,7 +51,6 @@ from posttrain.align.rows import read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
-from posttrain.models.adapters import save_adapter
 from posttrain.models.device import prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
@@ -78,7 +77,7 @@ def train(
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
-    folder = runtime.new_folder("ppo")
+    folder = processes.by_main(lambda: runtime.new_folder("ppo"))
     log_parameters("ppo", recipe.model_dump())
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
@@ -93,8 +92,10 @@ def train(
     log_figures("ppo", gained)
     figures = {**stage_figures(progress), **gained}
     warnings = tuple(signs(progress.history, recipe.health).values())
-    policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures, warnings)
-    checkpoints.forget()
+    policy = processes.by_main(
+        lambda: write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures, warnings)
+    )
+    processes.by_main(checkpoints.forget)
     return policy
 
 
@@ -141,7 +142,7 @@ def begin(
     checkpoints: Checkpoints,
 ) -> Progress:
     """The newest whole checkpoint with its curve, or the start."""
-    if (found := checkpoints.newest()) is not None:
+    if (found := processes.by_main(checkpoints.newest)) is not None:
         progress = Progress.resume(actors, found, recipe)
         for iteration, figures in enumerate(progress.history, start=1):
             curves.log(iteration, figures)
@@ -187,7 +188,8 @@ def iterate(
         check_rollout(iteration, rollout, recipe)
         check_health(iteration, [*progress.history, seen], recipe.health)
     except (FloatingPointError, RuntimeError):
-        checkpoints.discard(iteration - 1)  # SIGTERM may have had it saved before it was seen
+        if processes.is_main():  # SIGTERM may have had it saved before it was seen
+            checkpoints.discard(iteration - 1)
         raise
     first = progress.history[0] if progress.history else seen
     due = (iteration - 1) % recipe.checkpoint_every_iterations == 0

@@ -14,11 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from posttrain import processes
-from posttrain.align.forward import fill_adapter
 from posttrain.align.ppo_update import adam
 from posttrain.align.rollout import POLICY, VALUE, Actors
 from posttrain.align.score import load_head, save_head
-from posttrain.models.load import save_adapter
+from posttrain.models.adapters import fill_adapter, save_adapter
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
 from posttrain.train.checkpoints import Checkpoints

@@ -16,9 +16,9 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
+from posttrain import processes
 from posttrain.align.forward import pad_right
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
@@ -35,7 +35,7 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
-from posttrain.train.length_groups import LengthGroups
+from posttrain.train.collate import IGNORED
 from posttrain.train.trainer import GuardedTrainer, arguments
 
 SFT, REWARD = "sft", "reward"  # adapters on the one base
@@ -62,7 +62,7 @@ def train(
     model = attach(load_base_of(domain, assistant), assistant, domain, SFT, trainable=False)
     model = attach(model, assistant, domain, REWARD, trainable=True)
     judge = Judge(model, new_head(model))
-    folder = runtime.new_folder("reward_model")
+    folder = processes.by_main(lambda: runtime.new_folder("reward_model"))
     log_parameters("reward_model", recipe.model_dump())
     checkpoints = checkpoints_of("reward_model", recipe, tokens, domain, assistant)
     trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
@@ -87,14 +87,21 @@ def train(
         num_pairs=len(held_out),
     )
     log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
-    judge.save(folder)
-    reward = RewardModel.write(folder, "reward_model", facts)
-    checkpoints.forget()
+    reward = processes.by_main(lambda: write(folder, judge, facts))
+    processes.by_main(checkpoints.forget)
     return reward
+
+
+def write(folder: Path, judge: "Judge", facts: RewardModelFacts) -> RewardModel:
+    """Hand the judge over."""
+    judge.save(folder)
+    return RewardModel.write(folder, "reward_model", facts)
 
 
 class Judge(nn.Module):
     """The reward adapter on the base and its head, as one module for the trainer."""
+
+    accepts_loss_kwargs = True  # makes Trainer count the pairs of a step, over all processes
 
     def __init__(self, model: PeftModel, head: ScoreHead) -> None:
         super().__init__()
@@ -130,12 +137,18 @@ class PairCollator:
 
     pad_id: int
 
+    @property
+    def blank(self) -> Pair:
+        """A pair that teaches nothing: a real response holds its end token at least."""
+        return Pair("", [self.pad_id], [], [], 0.0)
+
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Tensor]:
         chosen = [[*pair.prompt, *pair.chosen] for pair in pairs]
         rejected = [[*pair.prompt, *pair.rejected] for pair in pairs]
         ids, mask = pad_right([*chosen, *rejected], self.pad_id, torch.device("cpu"))
         margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
-        return {"input_ids": ids, "attention_mask": mask, "margin": margin}
+        counted = torch.tensor([1 if pair.chosen else IGNORED for pair in pairs])
+        return {"input_ids": ids, "attention_mask": mask, "margin": margin, "labels": counted}
 
 
 class RewardTrainer(GuardedTrainer):
@@ -170,25 +183,33 @@ class RewardTrainer(GuardedTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Tensor:
-        """The batch's mean loss."""
+        """This process's part of the mean over all pairs of the step; DDP averages the parts."""
         scores = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        chosen_B, rejected_B = scores.chunk(2)
+        real_B = inputs["labels"] != IGNORED
+        chosen_B, rejected_B = (side_B[real_B] for side_B in scores.chunk(2))
         self.margins.append((chosen_B - rejected_B).detach())
-        return bradley_terry(chosen_B, rejected_B, inputs["margin"], self.recipe.center_coef)
+        if not real_B.any():
+            return 0 * cast(Tensor, scores.sum())
+        mean = bradley_terry(
+            chosen_B, rejected_B, inputs["margin"][real_B], self.recipe.center_coef
+        )
+        share: Tensor = real_B.sum() * processes.count() / num_items_in_batch
+        return mean * share
 
     def log(self, logs: dict[str, float], *more: Any) -> None:
         """Add accuracy and margin since the last entry."""
         if self.margins and "loss" in logs:
-            margins = torch.cat(self.margins)
+            margin_N = torch.cat(self.margins)
             self.margins.clear()
-            shares = {"accuracy": (margins > 0).float().mean(), "margin": margins.mean()}
-            logs |= {name: float(value) for name, value in shares.items()}
+            number = torch.tensor(len(margin_N), device=margin_N.device)
+            sums = torch.stack([(margin_N > 0).sum(), margin_N.sum()])
+            accuracy, margin = (processes.summed(sums) / processes.summed(number)).tolist()
+            logs |= {"accuracy": accuracy, "margin": margin}
         super().log(logs, *more)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return LengthGroups(self.lengths, self.recipe.batch_size, self.recipe.seed)
-
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(folder)

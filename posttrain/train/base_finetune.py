@@ -11,6 +11,7 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
+from posttrain import processes
 from posttrain.artifacts import BaseModel, Reference, Tokens
 from posttrain.contract import check_tokens
 from posttrain.models.adapters import new_adapter, save_adapter
@@ -48,7 +49,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     if recipe.method == "lora":
         model = new_adapter(cast(PreTrainedModel, model), recipe.lora)
     checkpoints = checkpoints_of("base_finetune", recipe, tokens, base)
-    folder = runtime.new_folder("base_finetune")
+    folder = processes.by_main(lambda: runtime.new_folder("base_finetune"))
     log_parameters("base_finetune", recipe.model_dump())
     trainer = GuardedTrainer(
         model=model,
@@ -60,8 +61,8 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     )
     figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
     log_figures("base_finetune", figures)
-    domain = _seal(folder, base, recipe, model)
-    checkpoints.forget()
+    domain = processes.by_main(lambda: _seal(folder, base, recipe, model))
+    processes.by_main(checkpoints.forget)
     return domain
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import fsspec
 
+from posttrain import processes
 from posttrain.artifacts import Folder, sha256, sha256_of
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
@@ -132,9 +133,13 @@ class Checkpoints:
 
 
 def checkpoints_of(stage: str, recipe: Section, *inputs: Folder[Any]) -> Checkpoints:
-    """The stage's checkpoints for this section and these inputs, and for no others."""
+    """The stage's checkpoints for this section and these inputs, and for no others.
+
+    Nor for another number of processes: steps are of another size then.
+    """
     runtime = Runtime.from_environment()
-    key = sha256_of([stage, recipe.model_dump(), [folder.content_hash() for folder in inputs]])
+    parts = [stage, recipe.model_dump(), [folder.content_hash() for folder in inputs]]
+    key = sha256_of([*parts, processes.count()] if processes.count() > 1 else parts)
     name = f"{stage}-{key[:16]}"
     root = runtime.checkpoints
     remote = "://" in root

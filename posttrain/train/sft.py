@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from posttrain import processes
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.packing import best_fit
@@ -59,15 +60,15 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     runtime = prepare(recipe.seed)
     model = to_train(domain, recipe)
     checkpoints = checkpoints_of("sft", recipe, tokens, domain)
-    folder = runtime.new_folder("sft")
+    folder = processes.by_main(lambda: runtime.new_folder("sft"))
     log_parameters("sft", recipe.model_dump())
     trainer = new_trainer(model, tokens, domain, recipe, checkpoints)
     figures = trainer.run(recipe, checkpoints, Curves(folder, "sft"))
-    policy = _seal(folder, domain, recipe, model, figures)
+    policy = processes.by_main(lambda: _seal(folder, domain, recipe, model, figures))
     counts = {"num_trainable": policy.facts.num_trainable}
     counts["num_adapted_modules"] = policy.facts.num_adapted_modules
     log_figures("sft", {**figures, **counts})
-    checkpoints.forget()
+    processes.by_main(checkpoints.forget)
     return policy
 
 

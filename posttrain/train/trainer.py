@@ -4,30 +4,45 @@ A mixin for Trainer and for TRL's trainers; no training logic of its own.
 """
 
 import math
+import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
+from posttrain import processes
 from posttrain.models.device import device, dtype
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves
 from posttrain.train.checkpoints import Checkpoints
+from posttrain.train.even import Evened, EvenedOrder
 from posttrain.train.interrupt import Interrupted, Interruption, interruption
+from posttrain.train.length_groups import LengthGroups
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 class GuardedTrainer(Trainer):
-    """Mixed in before a Trainer: `class SftTrainer(GuardedTrainer, SFTTrainer)`."""
+    """Mixed in before a Trainer: `class SftTrainer(GuardedTrainer, SFTTrainer)`.
+
+    With several processes, a step sees the rows that one process with as many times the batch size
+    would see: the collator's `blank` rows fill the last batch up, where Trainer repeats others.
+    """
 
     checkpoints: Checkpoints
     max_bad_steps: int = 0
     num_bad_steps: int = 0
+    lengths: Sequence[int] | None = None
+    """Of the rows, where those of like lengths are to share a batch."""
+    order: EvenedOrder | None = None
+    """Of the rows, where several processes share them."""
 
     def run(
         self, recipe: TrainRecipe, checkpoints: Checkpoints, curves: Curves
@@ -47,7 +62,11 @@ class GuardedTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
-        resume = checkpoints.newest()
+        resume = processes.by_main(self._resume_from)
+        if processes.count() > 1:
+            self.train_dataset = cast(Any, self._evened())
+            self.add_callback(SameEpoch(self))
+            torch.manual_seed(recipe.seed + processes.rank())  # each drops out what it likes
         with interruption() as asked:
             self.add_callback(SaveAndStop(asked))
             self.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -63,6 +82,28 @@ class GuardedTrainer(Trainer):
         tail = losses[-max(1, len(losses) // 10) :]
         return {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
 
+    def _resume_from(self) -> Path | None:
+        """The newest checkpoint; what a crash left half written is removed."""
+        shutil.rmtree(str(self.args.output_dir), ignore_errors=True)
+        return self.checkpoints.newest()
+
+    def _evened(self) -> Evened:
+        rows, blank = cast(Any, self.train_dataset), cast(Any, self.data_collator).blank
+        return Evened(rows, processes.count() * self.args.per_device_train_batch_size, blank)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        batch_size = processes.count() * self.args.per_device_train_batch_size
+        groups = None
+        if self.lengths is not None:
+            groups = LengthGroups(self.lengths, batch_size, self.args.seed)
+        if processes.count() == 1:
+            return groups or super()._get_train_sampler(train_dataset)
+        rows = cast(Evened, self.train_dataset)
+        # the order that accelerate gives a single process
+        shuffled = groups or SeedableRandomSampler(rows.rows, data_seed=self.args.seed)
+        self.order = EvenedOrder(shuffled, len(rows))
+        return self.order
+
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         """Clip, and look: a NaN loss makes every gradient NaN, so one look a step sees both."""
         norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
@@ -73,17 +114,21 @@ class GuardedTrainer(Trainer):
                     f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)} "
                     f"(bad steps: {self.num_bad_steps}, max_bad_steps: {self.max_bad_steps}); "
                     "lower learning_rate or look at the rows of this batch. Last good checkpoint: "
-                    f"{self.checkpoints.newest()}"
+                    f"{processes.by_main(self.checkpoints.newest)}"
                 )
             model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
         return norm
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Let Trainer write to a staging folder, then publish it whole."""
+        """Let Trainer write to a staging folder, then publish it whole.
+
+        Each process writes the state of its random generators, the main one the rest.
+        """
         _check_parameters(self.model)
         super()._save_checkpoint(model, trial)
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        self.checkpoints.publish(staged)
+        processes.wait()
+        processes.by_main(lambda: self.checkpoints.publish(staged))
 
 
 class SaveAndStop(TrainerCallback):
@@ -93,8 +138,19 @@ class SaveAndStop(TrainerCallback):
         self.asked = asked
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.asked.asked and state.global_step < state.max_steps:
+        if processes.agreed(self.asked.asked) and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
+
+
+class SameEpoch(TrainerCallback):
+    """Tells the order its epoch: of a resumed epoch, accelerate does not where rows are shared."""
+
+    def __init__(self, trainer: GuardedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        assert self.trainer.order is not None
+        self.trainer.order.set_epoch(int(state.epoch))
 
 
 class CurvesCallback(TrainerCallback):
@@ -156,6 +212,7 @@ def arguments(
         data_seed=recipe.seed,
         bf16=dtype(runtime) == torch.bfloat16,
         use_cpu=device(runtime).type == "cpu",
+        ddp_find_unused_parameters=False,  # what is trained takes part in every batch
         report_to="none",  # curves go through Curves: the same names in every stage
         **more,
     )
