@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
-from posttrain.artifacts import Quarantine
+from posttrain.artifacts import BaseModel, Policy, Quarantine, Tokens
+from posttrain.recipe.human_preferences import Writer
 from posttrain.reports import Evaluation, Promotion
 
 PIPELINES = ("post_training", "fine_tuning")
 LOOKED_AT = 50
 """Runs to look back over."""
+
+POLICIES: dict[Writer, str] = {"sft": "assistant", "ppo": "policy", "self_critique": "aligned"}
+"""Stage -> artifact, in the order of training."""
 
 Kind = TypeVar("Kind")
 
@@ -58,6 +62,26 @@ class LastRun:
                 total[reason] = total.get(reason, 0) + rows
         return dict(sorted(total.items()))
 
+    @property
+    def tokens(self) -> Tokens:
+        return self._needed("tokens", Tokens)
+
+    @property
+    def domain(self) -> BaseModel:
+        return self._needed("domain", BaseModel)
+
+    @property
+    def policies(self) -> dict[Writer, Policy]:
+        """What the run trained, by stage, in the order of training."""
+        found = {stage: self._load(name, Policy) for stage, name in POLICIES.items()}
+        return {stage: policy for stage, policy in found.items() if policy is not None}
+
+    def _needed(self, name: str, kind: type[Kind]) -> Kind:
+        found = self._load(name, kind)
+        if found is None:
+            raise ValueError(f"{self.name}: has no {name}; name a run that trained by --run")
+        return found
+
     @cached_property
     def _outputs(self) -> dict[str, Any]:
         return outputs(self.run)
@@ -88,6 +112,22 @@ def last_run() -> LastRun:
         "`zenml pipeline run pipelines.fine_tuning.fine_tuning -c zenml_config.yaml`, in the shell "
         "that has read .posttrain/env"
     )
+
+
+def run_of(name: str | None) -> LastRun:
+    """The run of that name or id; the last one that measured something where none is given.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from zenml.client import Client
+
+    if name is None:
+        return last_run()
+    try:
+        return LastRun(Client().get_pipeline_run(name), ())
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"--run {name}: {error}") from error
 
 
 def outputs(run: Any) -> dict[str, Any]:

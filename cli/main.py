@@ -9,6 +9,7 @@ import typer
 from cli.chat import chat
 from cli.dashboard import dashboard
 from cli.init import init
+from cli.preferences import preferences
 from cli.report import report
 from cli.schema import schema
 from cli.stack import embedded
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (report, chat, dashboard, init, schema):
     app.command()(command)
+app.add_typer(preferences, name="preferences")
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FIGURES = (
     "perplexity_domain",
     "perplexity_answers",
+    "bits_per_byte_domain",
     "fact_cloze",
     "fact_accuracy",
     "mean_score",

@@ -31,9 +31,9 @@ class StageEvaluation(Section):
 
     stage: Stage
     figures: dict[str, Figure]
-    """`perplexity_domain`, `perplexity_answers`, every probe's name, `probe.set` where a probe
-    reports by set; from the reward model on `mean_score`, `score_std`, `kl_to_sft`; `ended_share`,
-    `mean_length` (tokens)."""
+    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name,
+    `probe.set` where a probe reports by set; from the reward model on `mean_score`, `score_std`,
+    `kl_to_sft`; `ended_share`, `mean_length` (tokens)."""
 
     samples: tuple[Sample, ...]
     """The same questions for every stage."""
@@ -91,8 +91,11 @@ class Evaluation(Section):
     critic_accuracy: float | None
     """Share of held-out critiques that the critic gets right; None without self-critique."""
 
+    tokenizer_hash: str
+    """Of the tokenizer whose tokens perplexities and lengths count."""
+
     held_out_hash: str
-    """SHA-256 of what is measured on (held-out tokens, probes, PPO's held-out prompts) and how
+    """SHA-256 of what is measured on (held-out texts, probes, PPO's held-out prompts) and how
     (the evaluation recipe, less what sets effort alone): figures compare only where it is equal."""
 
     data_hashes: dict[str, str]

@@ -182,6 +182,7 @@ def figure(name: str, value: float) -> Figure:
 def evaluation(
     policy_hash: str = "p" * 64,
     held_out_hash: str = "f" * 64,
+    tokenizer_hash: str = TOKENIZER_HASH,
     last: Stage = "sft",
     **changed: float,
 ) -> Evaluation:
@@ -205,6 +206,7 @@ def evaluation(
         scored=SCORED if last == "self_critique" else (),
         revisions=REVISIONS if last == "self_critique" else (),
         critic_accuracy=0.87 if last == "self_critique" else None,
+        tokenizer_hash=tokenizer_hash,
         held_out_hash=held_out_hash,
         data_hashes={"corpus": sha256_of("corpus")},
         policy_hash=policy_hash,

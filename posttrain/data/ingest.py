@@ -41,7 +41,7 @@ def ingest(recipe: IngestRecipe) -> Records:
         rows = canonical_rows(role, source, found[role].revision)
         num_rows[role] = write_rows(folder / f"{role}.parquet", role, rows)
         if not num_rows[role]:
-            raise ValueError(f"{source.source}: holds no rows; ingest.{role} needs at least one")
+            raise ValueError(f"{source.name}: holds no rows; ingest.{role} needs at least one")
     return Records.write(folder, "ingest", RecordsFacts(num_rows=num_rows, sources=found))
 
 

@@ -29,7 +29,7 @@ _BEYOND = "(beyond the header)"
 def parts(source: Source, revision: str | None) -> Iterator[tuple[str, Iterator[RawRow]]]:
     """Each file of a source, or the hub data set at a commit, with its rows."""
     if source.format == "hub":
-        yield source.source, hub_rows(source, revision)
+        yield source.name, hub_rows(source, revision)
         return
     for file in files_of(source):
         yield file.as_posix(), file_rows(file, source)
@@ -162,12 +162,12 @@ def hub_rows(source: Source, revision: str | None) -> Iterator[RawRow]:
     """
     try:
         stream = datasets.load_dataset(
-            source.source, source.subset, split=source.split, revision=revision, streaming=True
+            source.name, source.subset, split=source.split, revision=revision, streaming=True
         )
         yield from stream
     except Exception as error:  # datasets' loaders share no base class of errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{source.source}: cannot be read at {revision} (subset {source.subset!r}, split "
+            f"{source.name}: cannot be read at {revision} (subset {source.subset!r}, split "
             f"{source.split!r}): {reason}; check `subset` and `split`"
         ) from error

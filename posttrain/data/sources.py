@@ -24,27 +24,32 @@ def digest(recipe: IngestRecipe) -> str:
 def facts(source: Source) -> SourceFacts:
     """What a source is right now: its files' hashes, or its commit."""
     if source.format == "hub":
-        return SourceFacts(source=source.source, revision=commit(source), files={})
+        return SourceFacts(source=source.name, revision=commit(source), files={})
     files = {file.as_posix(): sha256(file) for file in files_of(source)}
-    return SourceFacts(source=source.source, revision=None, files=files)
+    return SourceFacts(source=source.name, revision=None, files=files)
 
 
 def files_of(source: Source) -> list[Path]:
-    """The files that a path or glob names, sorted.
+    """The files that a source's paths and globs name, each once, in the order of the source.
 
     Raises:
-        ValueError: it names none, or a folder.
+        ValueError: one of them names none, or a folder.
     """
-    path = Path(source.source)
+    return list(dict.fromkeys(file for name in source.names for file in _files(name)))
+
+
+def _files(name: str) -> list[Path]:
+    """The files of one path or glob, sorted."""
+    path = Path(name)
     if path.is_file():
         return [path]
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; name its files with a glob such as {path}/*.jsonl")
-    found = (Path(name) for name in glob.glob(source.source, recursive=True))  # noqa: PTH207  absolute patterns too
+    found = (Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207  absolute patterns too
     if files := sorted(file for file in found if file.is_file()):
         return files
     raise ValueError(
-        f"{source.source}: no such file (looked from {Path.cwd()}); give a path or glob, "
+        f"{name}: no such file (looked from {Path.cwd()}); give a path or glob, "
         "or `format: hub` for a data set on the Hugging Face hub"
     )
 
@@ -55,19 +60,19 @@ def commit(source: Source) -> str:
     Raises:
         ValueError: the hub does not know it or cannot be reached, or a local path hides it.
     """
-    if Path(source.source).exists():
+    if Path(source.name).exists():
         raise ValueError(
-            f"{source.source}: is also a path here, which `datasets` would read in its place; "
+            f"{source.name}: is also a path here, which `datasets` would read in its place; "
             "run from another folder, or leave `format: hub` out to read the path"
         )
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
         return source.revision
     try:
-        info = huggingface_hub.HfApi().dataset_info(source.source, revision=source.revision)
+        info = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision)
     except Exception as error:  # the client's transport errors share no public base class
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{source.source}: the hub gives no revision {source.revision!r}: {reason[0]}; check "
+            f"{source.name}: the hub gives no revision {source.revision!r}: {reason[0]}; check "
             "the id, `revision`, HF_TOKEN and the network, or name a full commit"
         ) from error
     assert info.sha, "the hub names a commit for every revision"

@@ -3,6 +3,8 @@
 Not the mean of batch means. Each scored token has as much context as window and stride leave it,
 and is scored once. Padding is never scored.
 
+A token is another unit under another tokenizer: bits per byte compares there.
+
 Shapes: B sequences, T positions, V vocabulary, K chunk of positions.
 """
 
@@ -12,10 +14,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.align.forward import causal, check_head, hidden_states, logits
 from posttrain.evaluate import bootstrap
+from posttrain.models.tokenizer import plain_texts
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.reports import Figure
 
@@ -49,6 +52,13 @@ def perplexity(model: PreTrainedModel, texts: Sequence[Scored], recipe: Evaluati
     Raises:
         ValueError: no position counts, or the model scales its logits in a way that we don't know.
     """
+    return of_tokens(text_losses(model, texts, recipe), texts, recipe)
+
+
+def text_losses(
+    model: PreTrainedModel, texts: Sequence[Scored], recipe: EvaluationRecipe
+) -> list[float]:
+    """Sum of the losses of each text's scored tokens, in nats."""
     losses = [0.0] * len(texts)
     check_head(model)
     windows = [one for i, text in enumerate(texts) for one in _windows(i, text, recipe)]
@@ -57,6 +67,11 @@ def perplexity(model: PreTrainedModel, texts: Sequence[Scored], recipe: Evaluati
         batch = windows[at : at + recipe.batch_size]
         for one, loss in zip(batch, _losses(model, batch), strict=True):
             losses[one.source] += loss
+    return losses
+
+
+def of_tokens(losses: Sequence[float], texts: Sequence[Scored], recipe: EvaluationRecipe) -> Figure:
+    """Perplexity from the losses of `texts`."""
     numbers = [sum(text.counts[1:]) for text in texts]
     kept = [i for i, number in enumerate(numbers) if number]
     nats = bootstrap.ratio(
@@ -71,6 +86,31 @@ def perplexity(model: PreTrainedModel, texts: Sequence[Scored], recipe: Evaluati
         high=math.exp(nats.high),
         num=sum(numbers),
     )
+
+
+def bits_per_byte(
+    losses: Sequence[float],
+    texts: Sequence[Scored],
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: EvaluationRecipe,
+) -> Figure:
+    """The losses of `texts` in bits, over the bytes in UTF-8 of what was scored.
+
+    What an end token costs counts, as the end is predicted too; bytes it has none.
+    """
+    scored = [
+        [token for token, on in zip(text.input_ids[1:], text.counts[1:], strict=True) if on]
+        for text in texts
+    ]
+    sizes = [len(text.encode()) for text in plain_texts(tokenizer, scored)]
+    kept = [i for i, size in enumerate(sizes) if size]
+    figure = bootstrap.ratio(
+        [losses[i] / math.log(2) for i in kept],
+        [float(sizes[i]) for i in kept],
+        recipe.num_bootstrap,
+        recipe.seed,
+    )
+    return figure.model_copy(update={"num": sum(sizes)})
 
 
 def _windows(source: int, text: Scored, recipe: EvaluationRecipe) -> Iterator[_Window]:

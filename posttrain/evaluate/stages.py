@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -17,13 +18,14 @@ from posttrain.artifacts import (
     Tokens,
     sha256_of,
 )
+from posttrain.contract import check_made_for
 from posttrain.evaluate import alignment, bootstrap, probes
 from posttrain.evaluate.alignment import revisions_to_read
-from posttrain.evaluate.perplexity import Scored, perplexity
+from posttrain.evaluate.perplexity import Scored, bits_per_byte, of_tokens, text_losses
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
-from posttrain.models.tokenizer import load_tokenizer
+from posttrain.models.tokenizer import load_tokenizer, plain_texts
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import PromotionRecipe
@@ -76,6 +78,9 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
     """Measure the untrained base, the domain base, and each policy on it."""
     prepare(recipe.seed)
     tokens = stages.tokens.verify()
+    made = tokens.facts
+    for base in (stages.base, stages.domain):  # perplexities compare under one tokenizer alone
+        check_made_for(made.tokenizer_hash, made.template_hash, base, tokens.path)
     tokenizer = load_tokenizer(stages.domain)
     texts = _held_out(tokens)
     loaders = _loaders(stages)
@@ -96,7 +101,8 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
         revisions=revisions_to_read(revisions) if revisions is not None else (),
         critic_accuracy=revisions.facts.critic_accuracy if revisions is not None else None,
         held_out_hash=_held_out_hash(stages, recipe),
-        data_hashes=tokens.facts.data_hashes,
+        tokenizer_hash=made.tokenizer_hash,
+        data_hashes=made.data_hashes,
         policy_hash=list(stages.policies.values())[-1].content_hash(),
     )
 
@@ -145,20 +151,31 @@ def _data_summary(tokens: Tokens, quarantine: Quarantine) -> dict[str, dict[str,
 
 
 def _held_out_hash(stages: Stages, recipe: EvaluationRecipe) -> str:
-    """SHA-256 over what is measured on and how, and not over what is trained on."""
-    tokens = stages.tokens
-    found: list[object] = [recipe.model_dump(mode="json", exclude=EFFORT)]
-    for role in ("corpus", "instructions"):
+    """SHA-256 over what is measured on and how, and not over what is trained on.
+
+    Of texts, not of ids: a run with another tokenizer may measure on the same.
+    """
+    tokens, tokenizer = stages.tokens, load_tokenizer(stages.domain)
+
+    def rows(role: str, *columns: str, held_out: bool) -> list[dict[str, Any]]:
         file = tokens.path / f"{role}.parquet"
-        if file.exists():
-            found.append(pq.read_table(file, columns=["input_ids"], filters=SPLIT).to_pylist())
-    probed = tokens.path / "probes.parquet"
-    if probed.exists():
-        columns = ["set", "answer", "prompt_ids", "cloze_ids"]
-        found.append(pq.read_table(probed, columns=columns).to_pylist())
+        if not file.exists():
+            return []
+        filters = SPLIT if held_out else None
+        table = pq.read_table(file, columns=list(columns), filters=filters)
+        found: list[dict[str, Any]] = table.to_pylist()
+        return found
+
+    corpus = [row["input_ids"] for row in rows("corpus", "input_ids", held_out=True)]
+    found: list[object] = [
+        recipe.model_dump(mode="json", exclude=EFFORT),
+        plain_texts(tokenizer, corpus),
+        rows("instructions", "messages", held_out=True),
+        rows("probes", "set", "answer", "prompt", held_out=False),
+    ]
     if stages.policy is not None:
         ppo = PpoRecipe.model_validate(stages.policy.facts.recipe)
-        found.append(alignment.held_out_prompts(tokens, ppo))
+        found.append(plain_texts(tokenizer, alignment.held_out_prompts(tokens, ppo)))
     return sha256_of(found)
 
 
@@ -205,7 +222,12 @@ def _measure(
     recipe: EvaluationRecipe,
     bar: "tqdm[object]",
 ) -> tuple[dict[str, Figure], tuple[Sample, ...]]:
-    figures = {name: perplexity(model, scored, recipe) for name, scored in texts.items()}
+    figures: dict[str, Figure] = {}
+    for name, scored in texts.items():
+        losses = text_losses(model, scored, recipe)
+        figures[name] = of_tokens(losses, scored, recipe)
+        if name == "perplexity_domain":
+            figures["bits_per_byte_domain"] = bits_per_byte(losses, scored, tokenizer, recipe)
     samples: list[Sample] = []
     chats: list[probes.Answered] = []
     for probe in recipe.probes:

@@ -14,6 +14,7 @@ STAGES = {
 FIGURES = {
     "perplexity_domain": "Perplexity, domain text",
     "perplexity_answers": "Perplexity, answers",
+    "bits_per_byte_domain": "Bits per byte, domain text",
     "mean_score": "Reward score, mean",
     "score_std": "Reward score, standard deviation",
     "kl_to_sft": "KL to SFT, nats an answer",
@@ -39,7 +40,10 @@ CURVES = {
 }
 """Curves whose names do not read as words."""
 
-LOWER_IS_BETTER = frozenset({"perplexity_domain", "perplexity_answers", "violation_rate"})
+PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain")
+"""Stand first in tables."""
+
+LOWER_IS_BETTER = frozenset({*PERPLEXITIES, "violation_rate"})
 HIGHER_IS_BETTER = frozenset({"fact_cloze", "fact_accuracy", "helpfulness", "mean_score"})
 
 
@@ -65,7 +69,7 @@ def curve_label(name: str) -> str:
 def figure_names(evaluation: Evaluation) -> list[str]:
     """Every measured figure: perplexities, the probes as the recipe lists them, the rest."""
     seen = list(dict.fromkeys(name for stage in evaluation.stages for name in stage.figures))
-    first = [name for name in ("perplexity_domain", "perplexity_answers") if name in seen]
+    first = [name for name in PERPLEXITIES if name in seen]
     probes = [name for name in seen if name not in FIGURES]
     return first + probes + [name for name in FIGURES if name in seen and name not in first]
 

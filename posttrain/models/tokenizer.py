@@ -1,7 +1,7 @@
 """Tokenizers: load one, train one, hash one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -78,6 +78,14 @@ def read_tokenizer(source: str | Path, revision: str | None = None) -> PreTraine
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{source}: its tokenizer has no end-of-sequence token")
     return tokenizer
+
+
+def plain_texts(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The texts behind token ids, equal for every tokenizer that loses nothing."""
+    decoded: list[str] = tokenizer.batch_decode(
+        [list(row) for row in rows], skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.lstrip(" ") for text in decoded]  # some tokenizers put a space before a text
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -32,6 +32,7 @@ SEEDED = (
 
 BUILT_IN = (
     "perplexity_domain",
+    "bits_per_byte_domain",
     "perplexity_answers",
     "mean_score",
     "score_std",

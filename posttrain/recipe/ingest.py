@@ -21,8 +21,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 class Source(Section):
     """One role's raw data: local files or a data set on the Hugging Face hub."""
 
-    source: str
-    """Local path or glob, relative to where the run starts; or a hub id with `format: hub`."""
+    source: str | tuple[str, ...] = Field(min_length=1)
+    """Local path or glob, relative to where the run starts, or a list of them whose files are read
+    alike; or a hub id with `format: hub`."""
 
     format: Format = "auto"
     """How to read it. `auto` goes by the file's suffix and refuses one it does not know. `json` is
@@ -49,6 +50,22 @@ class Source(Section):
     held_out_share: float = Field(0.0, ge=0, lt=1)
     """Share of groups set aside for evaluation, by a hash of the group, where the source has no
     `split` column."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each path, glob or id."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def name(self) -> str:
+        """The source in words."""
+        return ", ".join(self.names)
+
+    @model_validator(mode="after")
+    def a_hub_data_set_stands_alone(self) -> Self:
+        if self.format == "hub" and len(self.names) > 1:
+            raise ValueError(f"format: hub takes one id, and source lists {len(self.names)}")
+        return self
 
 
 class IngestRecipe(Section):

@@ -17,8 +17,8 @@ class Limit(Section):
     """Stage the figure is of; `final` is the last one trained."""
 
     figure: str
-    """`perplexity_domain`, `perplexity_answers`, a probe's name, or `probe.set`
-    (`fact_accuracy.A`)."""
+    """`perplexity_domain`, `perplexity_answers`, `bits_per_byte_domain`, a probe's name, or
+    `probe.set` (`fact_accuracy.A`)."""
 
     at_least: float | None = None
     """Lower bound, included."""

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.reports import Evaluation, RuleOutcome
 
+IN_TOKENS = ("perplexity_domain", "perplexity_answers", "mean_length")
+"""Figures whose unit is a tokenizer's token."""
+
 ROUNDING = 1e-9
 """Slack of a comparison: 0.90 - 0.88 exceeds 0.02 in binary."""
 
@@ -72,6 +75,15 @@ def judge_comparison(
     if champion.evaluation is None:
         reason = f"{figure}: the registry holds no evaluation of {who}"
         return _failed(rule, figure, value, reason)
+    theirs, ours = champion.evaluation.tokenizer_hash, evaluation.tokenizer_hash
+    if figure in IN_TOKENS and theirs != ours:
+        return _failed(
+            rule,
+            figure,
+            value,
+            f"{figure} can't be compared: {who} has another tokenizer ({theirs[:12]}, here "
+            f"{ours[:12]}), and so other tokens; compare bits_per_byte_domain in its place",
+        )
     if champion.evaluation.held_out_hash != evaluation.held_out_hash:
         return _failed(
             rule,

@@ -70,6 +70,7 @@ def test_a_stage_has_nulls_where_it_has_no_figure(document: dict[str, Any]) -> N
         "stage": "sft",
         "perplexity_domain": 2.71,
         "perplexity_answers": 1.94,
+        "bits_per_byte_domain": None,
         "fact_cloze": 0.81,
         "fact_accuracy": {"A": 0.95, "B": 0.99, "C": 0.89},
         "mean_score": 0.0,

@@ -259,3 +259,22 @@ def test_sources_are_cheap_to_import() -> None:
 
 def test_a_local_path_may_not_stand_in_for_a_hub_data_set(tmp_path: Path) -> None:
     assert "is also a path here" in refused(tmp_path, format="hub")
+
+
+def test_a_list_of_files_is_one_source(tmp_path: Path) -> None:
+    first = jsonl(tmp_path / "b.jsonl", [{"text": "one"}])
+    write_csv(tmp_path / "a.csv")
+    rows = ingested("corpus", (first, str(tmp_path / "a.csv"), str(tmp_path / "b*")))  # type: ignore[arg-type]
+    assert [row["text"] for row in rows] == ["one", "하나", 'two, "2"']
+    assert len({row["id"] for row in rows}) == 3
+
+
+def test_each_path_of_a_list_must_be_there(tmp_path: Path) -> None:
+    first = jsonl(tmp_path / "a.jsonl", [{"text": "one"}])
+    with pytest.raises(ValueError, match=r"absent.jsonl: no such file"):
+        ingested("corpus", (first, str(tmp_path / "absent.jsonl")))  # type: ignore[arg-type]
+
+
+def test_a_hub_data_set_stands_alone() -> None:
+    with pytest.raises(ValueError, match="takes one id, and source lists 2"):
+        Source(source=("a/b", "c/d"), format="hub")

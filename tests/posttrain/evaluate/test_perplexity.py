@@ -6,8 +6,9 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
-from posttrain.evaluate.perplexity import Scored, perplexity
+from posttrain.evaluate.perplexity import Scored, bits_per_byte, perplexity, text_losses
 from posttrain.models.load import load_base
+from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
 
 TEXTS = [
@@ -126,3 +127,37 @@ def test_a_scaling_that_is_not_known_is_refused(
     monkeypatch.setattr(type(model), "forward", capped)
     with pytest.raises(ValueError, match="its logits differ by"):
         perplexity(model, TEXTS, recipe())
+
+
+def test_alignment_09_bits_per_byte_by_hand(tokenizer: PreTrainedTokenizerFast) -> None:
+    one = tokenizer("안녕 what colour ?", add_special_tokens=False)["input_ids"]
+    two = tokenizer("it is gold", add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    texts = [
+        Scored([end, *one, end], [True] * (len(one) + 2)),
+        Scored([end, *two, end], [True] * (len(two) + 2)),
+    ]
+    figure = bits_per_byte([20 * math.log(2), 10 * math.log(2)], texts, tokenizer, recipe())
+    assert figure.num == len("안녕 what colour ?".encode()) + len("it is gold") == 30
+    assert figure.value == pytest.approx(1.0)
+    assert figure.low <= figure.value <= figure.high
+
+
+def test_alignment_09_equal_losses_are_equal_bits_under_any_tokenizer(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    text = "what colour is gold ?"
+    nats = len(text) * math.log(256)  # a uniform guess at each byte
+    lengths = []
+    for one in (tokenizer, train_tokenizer(["a"], 300)):
+        ids = one(text, add_special_tokens=False)["input_ids"]
+        scored = [Scored([one.eos_token_id, *ids], [True] * (len(ids) + 1))]
+        assert bits_per_byte([nats], scored, one, recipe()).value == pytest.approx(8.0)
+        lengths.append(len(ids))
+    assert lengths[0] < lengths[1]
+
+
+def test_alignment_09_losses_sum_to_the_perplexity(model: Any) -> None:
+    losses = text_losses(model, TEXTS, recipe())
+    scored = sum(len(text.input_ids) - 1 for text in TEXTS)
+    assert math.exp(sum(losses) / scored) == pytest.approx(perplexity(model, TEXTS, recipe()).value)

@@ -21,6 +21,7 @@ from posttrain.artifacts import (
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.evaluate.stages import Stages, _held_out_hash, evaluate, report
+from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import Limit, PromotionRecipe
@@ -30,6 +31,7 @@ from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.train import LoraRecipe
 from posttrain.train import sft
 from tests import samples
+from tests.conftest import llama
 
 FACT = Probe(name="fact", kind="exact_match", sets=("A", "B"), by_set=True, not_any_of=("sorry",))
 RECIPE = EvaluationRecipe(
@@ -72,6 +74,7 @@ def test_a_run_is_measured_and_told(
     assert [stage.stage for stage in evaluation.stages] == ["untrained", "sft"]
     for stage in evaluation.stages:
         assert {"perplexity_domain", "perplexity_answers", "fact", "fact.A"} <= set(stage.figures)
+        assert 0 < stage.figures["bits_per_byte_domain"].value < 20
     learned = [stage.figures["perplexity_answers"].value for stage in evaluation.stages]
     assert learned[1] < learned[0]
     assert evaluation.critic_accuracy is None
@@ -122,6 +125,19 @@ def test_the_hash_is_of_what_is_measured_alone(
     whole = _held_out_hash(stages, RECIPE)
     assert hash_of("train") == whole
     assert hash_of("held_out") != whole
+
+
+def test_alignment_09_the_hash_is_of_texts_whatever_the_tokenizer(
+    stages: Stages, records: Records, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = llama(train_tokenizer(["the sky is red on day 7"] * 20, 300), tmp_path / "other", 0)
+    assert other.facts.tokenizer_hash != stages.base.facts.tokenizer_hash
+    theirs = Stages(tokens_of(records, other), other, other, stages.assistant)
+    assert _held_out_hash(theirs, RECIPE) == _held_out_hash(stages, RECIPE)
+    mixed = replace(stages, base=other)
+    with pytest.raises(ValueError, match="tokenizer_hash"):
+        evaluate(mixed, RECIPE)
 
 
 def with_text(records: Records, split: str, folder: Path) -> Records:

@@ -57,6 +57,7 @@ def test_a_run_starts_from_the_champion_of_another(
         scored=(),
         revisions=(),
         critic_accuracy=None,
+        tokenizer_hash="",
         held_out_hash="",
         data_hashes={},
         policy_hash=policy.content_hash(),

@@ -89,3 +89,21 @@ def test_without_a_champion_only_the_limits_count() -> None:
     )
     assert len(judge(SEEN, None, recipe)) == 1
     assert len(judge(SEEN, Champion(3, SEEN), recipe)) == 2
+
+
+@pytest.mark.parametrize("figure", ["perplexity_domain", "perplexity_answers"])
+def test_alignment_09_perplexity_is_not_compared_across_tokenizers(figure: str) -> None:
+    champion = Champion(3, samples.evaluation(tokenizer_hash="0" * 64, **{figure: 100.0}))
+    outcome = judge_comparison(SEEN, champion, Comparison(figure=figure, higher_is_better=False))
+    assert not outcome.passed
+    assert "(version 3) has another tokenizer (000000000000, here" in outcome.reason
+    assert outcome.reason.endswith("compare bits_per_byte_domain in its place")
+
+
+def test_alignment_09_bits_per_byte_is_compared_across_tokenizers() -> None:
+    champion = Champion(3, samples.evaluation(tokenizer_hash="0" * 64, bits_per_byte_domain=1.2))
+    better = samples.evaluation(bits_per_byte_domain=1.1)
+    worse = samples.evaluation(bits_per_byte_domain=1.3)
+    comparison = Comparison(figure="bits_per_byte_domain", higher_is_better=False)
+    assert judge_comparison(better, champion, comparison).passed
+    assert not judge_comparison(worse, champion, comparison).passed
