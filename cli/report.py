@@ -20,6 +20,8 @@ FIGURES = (
     "fact_accuracy",
     "mean_score",
     "score_std",
+    "rlaif_score",
+    "rlaif_score_std",
     "kl_to_sft",
     "violation_rate",
     "helpfulness",
@@ -58,13 +60,15 @@ def report(
 def as_dict(found: "LastRun") -> dict[str, Any]:
     """The JSON of `posttrain report`."""
     evaluation, promotion = found.evaluation, found.promotion
-    reward = evaluation.reward_model
+    reward, second = evaluation.reward_model, evaluation.rlaif_reward_model
     sets = _sets(evaluation)
     return {
         "run": found.name,
         "seconds": found.seconds,
         "stages": [_stage(stage, sets) for stage in evaluation.stages],
         "reward_model": reward.model_dump(exclude={"figures"}) if reward else None,
+        "rlaif_reward_model": second.model_dump(exclude={"figures"}) if second else None,
+        "ai_judge": evaluation.ai_judge.model_dump() if evaluation.ai_judge else None,
         "data": {"quarantined": found.quarantined},
         "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
         if promotion
@@ -100,7 +104,12 @@ def show(found: "LastRun") -> None:
     """Print tables for a terminal."""
     from rich.console import Console
 
-    from posttrain.evaluate.verdict import headline, reward_sentence, stage_sentences
+    from posttrain.evaluate.verdict import (
+        headline,
+        judge_sentence,
+        reward_sentences,
+        stage_sentences,
+    )
 
     console = Console(highlight=False)
     evaluation, promotion = found.evaluation, found.promotion
@@ -112,7 +121,8 @@ def show(found: "LastRun") -> None:
     console.print()
     console.print(_table(evaluation))
     console.print()
-    for sentence in [*stage_sentences(evaluation), reward_sentence(evaluation)]:
+    told = [*stage_sentences(evaluation), *reward_sentences(evaluation)]
+    for sentence in [*told, judge_sentence(evaluation)]:
         if sentence is not None:
             console.print(f"{sentence.lead}: {sentence.detail}", markup=False)
     if found.quarantined:

@@ -65,9 +65,22 @@ class Scale(Section):
 
 
 def train(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, reward: RewardModel, recipe: PpoRecipe
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    reward: RewardModel,
+    recipe: PpoRecipe,
+    stage: str = "ppo",
 ) -> Policy:
     """Raise the score of the assistant's answers, and measure the gain on prompts never rolled out.
+
+    Args:
+        tokens: prompts.
+        domain: the base of all adapters.
+        assistant: where the policy starts, and its reference: SFT's, in a second round the aligned.
+        reward: what raises the score.
+        recipe: the section.
+        stage: `rlaif` in a second round.
 
     Raises:
         ValueError: the artifacts do not fit, or the reward model cannot tell SFT's answers apart.
@@ -75,26 +88,26 @@ def train(
         RuntimeError: KL exploded. Either way a note says where the last good policy lies.
     """
     check_tokens(tokens, domain)
-    assistant.made_by("sft")
+    assistant.made_by("sft", "self_critique")
     runtime = prepare(recipe.seed)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
-    folder = runtime.new_folder("ppo")
-    log_parameters("ppo", recipe.model_dump())
+    folder = runtime.new_folder(stage)
+    log_parameters(stage, recipe.model_dump())
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
-    checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
+    checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
     try:
-        figures = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
+        figures = optimise(actors, prompts, recipe, Curves(folder, stage), checkpoints)
     except (FloatingPointError, RuntimeError) as error:
         error.add_note(f"The last good policy lies in {checkpoints.folder / LAST_GOOD}.")
         raise
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
-    log_figures("ppo", gained)
+    log_figures(stage, gained)
     figures |= gained
-    policy = write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures)
+    policy = write_policy(folder, stage, domain, actors.model, POLICY, recipe, figures)
     checkpoints.forget()
     return policy
 

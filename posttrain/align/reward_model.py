@@ -19,12 +19,19 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import TrainingArguments
 
+from posttrain.align.blend import Blend, Sections, blend_pairs
 from posttrain.align.forward import fill_adapter, pad_right
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
 from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_scores, save_head
-from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts, Tokens
+from posttrain.artifacts import (
+    BaseModel,
+    Policy,
+    RewardModel,
+    RewardModelFacts,
+    Tokens,
+)
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
@@ -41,13 +48,20 @@ SFT, REWARD = "sft", "reward"  # adapters on the one base
 
 
 def train(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: RewardModelRecipe
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    recipe: RewardModelRecipe,
+    blend: Blend | None = None,
 ) -> RewardModel:
     """Fit a score to the preference pairs, centre it on the SFT model's own samples, and judge it.
+
+    With `blend` the AI's pairs are learned beside the human ones; what is held out is human.
 
     Raises:
         ValueError: there are no pairs, a prompt is in both splits, or the artifacts do not fit.
     """
+    stage = "reward_model" if blend is None else "rlaif_reward_model"
     check_tokens(tokens, domain)
     assistant.made_by("sft")
     runtime = prepare(recipe.seed)
@@ -55,17 +69,29 @@ def train(
     ends, pad = end_tokens(tokenizer), pad_id(tokenizer)
     pairs, num_same = read_pairs(tokens, "train", ends)
     held_out, _ = read_pairs(tokens, "held_out", ends)
+    counts = {"identical_dropped": float(num_same)}
+    if blend is not None:
+        pairs, blended = blend_pairs(pairs, blend, ends)
+        counts |= blended
     check_splits(pairs, held_out)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
 
     model = attach(load_base(domain), assistant, domain, SFT, trainable=False)
     model = attach(model, assistant, domain, REWARD, trainable=True)
     judge = Judge(model, new_head(model))
-    folder = runtime.new_folder("reward_model")
-    log_parameters("reward_model", recipe.model_dump())
-    checkpoints = checkpoints_of("reward_model", recipe, tokens, domain, assistant)
+    folder = runtime.new_folder(stage)
+    log_parameters(stage, recipe.model_dump())
+    checkpoints = (
+        checkpoints_of(stage, recipe, tokens, domain, assistant)
+        if blend is None
+        else checkpoints_of(
+            stage,
+            Sections(reward_model=recipe, rlaif=blend.recipe),
+            *(tokens, domain, assistant, blend.preferences),
+        )
+    )
     trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
-    fitted = trainer.run(recipe, checkpoints, Curves(folder, "reward_model"))
+    fitted = trainer.run(recipe, checkpoints, Curves(folder, stage))
 
     raw = Scorer(model, REWARD, judge.head, mean=0.0, pad_id=pad)
     own_N = score_own_samples(raw, prompts[: recipe.num_samples], ends, recipe)
@@ -77,16 +103,16 @@ def train(
         num_trainable=num_weights + sum(weight.numel() for weight in judge.head.parameters()),
         num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),
-        figures={**fitted, **judged.figures, "identical_dropped": float(num_same)},
+        figures={**fitted, **judged.figures, **counts},
         score_mean=float(own_N.mean()),
         score_std=float(own_N.std()),
         accuracy=judged.accuracy,
         by_kind=judged.by_kind,
         num_pairs=len(held_out),
     )
-    log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
+    log_figures(stage, {"held_out_accuracy": facts.accuracy, **facts.figures})
     judge.save(folder)
-    reward = RewardModel.write(folder, "reward_model", facts)
+    reward = RewardModel.write(folder, stage, facts)
     checkpoints.forget()
     return reward
 
@@ -133,7 +159,8 @@ class PairCollator:
         rejected = [[*pair.prompt, *pair.rejected] for pair in pairs]
         ids, mask = pad_right([*chosen, *rejected], self.pad_id, torch.device("cpu"))
         margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
-        return {"input_ids": ids, "attention_mask": mask, "margin": margin}
+        label = torch.tensor([pair.label for pair in pairs], dtype=torch.float32)
+        return {"input_ids": ids, "attention_mask": mask, "margin": margin, "label": label}
 
 
 class RewardTrainer(GuardedTrainer):
@@ -172,7 +199,8 @@ class RewardTrainer(GuardedTrainer):
         scores = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         chosen_B, rejected_B = scores.chunk(2)
         self.margins.append((chosen_B - rejected_B).detach())
-        return bradley_terry(chosen_B, rejected_B, inputs["margin"], self.recipe.center_coef)
+        margin_B, label_B = inputs["margin"], inputs["label"]
+        return bradley_terry(chosen_B, rejected_B, margin_B, label_B, self.recipe.center_coef)
 
     def log(self, logs: dict[str, float], *more: Any) -> None:
         """Add accuracy and margin since the last entry."""

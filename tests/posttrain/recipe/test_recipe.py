@@ -68,8 +68,8 @@ def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
 
 def test_limits_are_of_the_stages_that_are_reported(values: dict[str, Any]) -> None:
     assert get_args(Limit.model_fields["stage"].annotation) == ("final", *get_args(Stage))
-    values["promotion"]["limits"].append({"stage": "dpo", "figure": "helpfulness", "at_most": 1})
-    with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='dpo'"):
+    values["promotion"]["limits"].append({"stage": "kto", "figure": "helpfulness", "at_most": 1})
+    with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='kto'"):
         Recipe(**values)
 
 
