@@ -20,8 +20,6 @@ FIGURES = (
     "fact_accuracy",
     "mean_score",
     "score_std",
-    "rlaif_score",
-    "rlaif_score_std",
     "kl_to_sft",
     "violation_rate",
     "helpfulness",
@@ -60,19 +58,26 @@ def report(
 def as_dict(found: "LastRun") -> dict[str, Any]:
     """The JSON of `posttrain report`."""
     evaluation, promotion = found.evaluation, found.promotion
-    reward, second = evaluation.reward_model, evaluation.rlaif_reward_model
+    reward = evaluation.reward_model
     sets = _sets(evaluation)
     return {
         "run": found.name,
         "seconds": found.seconds,
         "stages": [_stage(stage, sets) for stage in evaluation.stages],
         "reward_model": reward.model_dump(exclude={"figures"}) if reward else None,
-        "rlaif_reward_model": second.model_dump(exclude={"figures"}) if second else None,
-        "ai_judge": evaluation.ai_judge.model_dump() if evaluation.ai_judge else None,
+        **_second_round(evaluation),
         "data": {"quarantined": found.quarantined},
         "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
         if promotion
         else None,
+    }
+
+
+def _second_round(evaluation: "Evaluation") -> dict[str, Any]:
+    """The second reward model and the AI judge, where the run has them."""
+    found = {"rlaif_reward_model": evaluation.rlaif_reward_model, "ai_judge": evaluation.ai_judge}
+    return {
+        name: one.model_dump(exclude={"figures"}) for name, one in found.items() if one is not None
     }
 
 

@@ -20,8 +20,8 @@ Row = dict[str, Any]
 Style = Callable[[random.Random, str], str]
 
 NUM_PAIRS = 1_400
-OPTIONS = ("A", "B")
-QUESTION = "{prompt}\nA: {first}\nB: {second}\n더 나은 답은 무엇인가요?"
+OPTIONS = ("C", "D")
+QUESTION = "{prompt}\nC: {first}\nD: {second}\n더 나은 답은 무엇인가요?"
 """As `rlaif.question` of the recipe has it, word for word."""
 
 SHARES = {"refused": 0.35, "apology": 0.2, "rude": 0.2, "short": 0.15, "cut": 0.1}

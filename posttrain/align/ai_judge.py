@@ -151,7 +151,8 @@ def option_tokens(tokenizer: PreTrainedTokenizerFast, recipe: RlaifRecipe) -> tu
         turns = [*asked, {"role": "assistant", "content": option}]
         whole = encode_conversations(tokenizer, [turns])[0]
         said = whole.input_ids[len(start) :]
-        if whole.input_ids[: len(start)] != start or tokenizer.decode(said[:1]) != option:
+        token = str(tokenizer.decode(said[:1])).strip()  # some tokenizers put a space before
+        if whole.input_ids[: len(start)] != start or token != option:
             pieces = [str(tokenizer.decode([token])) for token in said]
             raise ValueError(
                 f"rlaif.options: {option!r} is not one token where the assistant begins to speak "
