@@ -195,14 +195,7 @@ def figure(name: str, value: float) -> Figure:
     """A value with an interval of a plausible width."""
     if name.startswith("perplexity"):
         return Figure(value=value, low=value * 0.96, high=value * 1.05, num=41_210)
-    if name in (
-        "mean_length",
-        "mean_score",
-        "score_std",
-        "kl_to_sft",
-        "rlaif_score",
-        "rlaif_score_std",
-    ):
+    if name in ("mean_length", "kl_to_sft") or name.endswith(("_score", "score_std")):
         return Figure(value=value, low=value - 0.12, high=value + 0.14, num=450)
     half = 1.96 * math.sqrt(max(value * (1 - value), 0.002) / 150)
     return Figure(value=value, low=max(0.0, value - half), high=min(1.0, value + half), num=150)

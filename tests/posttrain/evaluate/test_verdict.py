@@ -102,8 +102,8 @@ def test_both_reward_models_and_the_judge_are_told_apart() -> None:
     )
     last = stage_sentences(evaluation)[-1]
     assert f"{last.lead}: {last.detail}".replace("\u00a0", " ") == (
-        "RLAIF raised the second reward model's score: second score 0.20 → 1.40, score 1.71 → 1.80, "
-        "KL 2.10 → 2.60, violation rate 0.008 → 0.004"
+        "RLAIF raised the second reward model's score: second score 0.20 → 1.40, "
+        "score 1.71 → 1.80, KL 2.10 → 2.60, violation rate 0.008 → 0.004"
     )
 
 
