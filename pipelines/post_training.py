@@ -49,7 +49,7 @@ def post_training(recipe: PostTrainingRecipe) -> None:
     )(tokens, domain, assistant, policy, recipe.self_critique)
 
     second: tuple[Any, ...] = ()
-    if recipe.rlaif.enabled:  # the recipe's choice: the DAG is whole before anything runs
+    if recipe.has_second_round:  # the recipe's choice: the DAG is whole before anything runs
         preferences = ai_preferences(tokens, domain, assistant, revisions, recipe.rlaif)
         rlaif_reward = rlaif_reward_model(
             tokens, domain, assistant, preferences, recipe.reward_model, recipe.rlaif

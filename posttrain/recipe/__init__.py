@@ -91,7 +91,7 @@ class Recipe(Section):
     self_critique: SelfCritiqueRecipe | None = None
     """Critique and revision; the pipeline `post_training` alone uses it."""
 
-    rlaif: RlaifRecipe = RlaifRecipe()
+    rlaif: RlaifRecipe | None = None
     """AI preferences and a second round of PPO; the pipeline `post_training` alone uses it."""
 
     evaluation: EvaluationRecipe
@@ -149,7 +149,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
         sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
-        known = {*BUILT_IN, *(SECOND_ROUND if self.rlaif.enabled else ()), *sets}
+        known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
         for figure in named:
@@ -186,6 +186,11 @@ class Recipe(Section):
     def answering(self) -> PpoRecipe | DpoRecipe | None:
         """The section of the method that makes the policy."""
         return self.ppo if self.preference_method == "ppo" else self.dpo
+
+    @property
+    def has_second_round(self) -> bool:
+        """Whether RLAIF follows self-critique."""
+        return self.rlaif is not None and self.rlaif.enabled
 
     @property
     def longest_sequence(self) -> tuple[str, int]:
@@ -244,7 +249,7 @@ class PostTrainingRecipe(Recipe):
 
     @model_validator(mode="after")
     def a_second_round_is_of_ppo(self) -> Self:
-        if self.rlaif.enabled and self.preference_method != "ppo":
+        if self.has_second_round and self.preference_method != "ppo":
             raise ValueError(
                 "rlaif.enabled is true and preference_method is 'dpo': the second round is PPO on "
                 "the AI's preferences; set preference_method to 'ppo', or rlaif.enabled to false"

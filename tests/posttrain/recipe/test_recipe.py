@@ -109,7 +109,7 @@ def test_figures_of_a_second_round_are_known_where_there_is_one(values: dict[str
     with pytest.raises(ValueError, match="promotion names the figure 'rlaif_score'"):
         PostTrainingRecipe(**values)
     values["rlaif"] = {"enabled": True}
-    assert PostTrainingRecipe(**values).rlaif.seed == 0
+    assert PostTrainingRecipe(**values).has_second_round
 
 
 @pytest.mark.parametrize(
