@@ -158,10 +158,13 @@ class AiPreferencesFacts(Section):
     """Pairs behind `judge_accuracy`."""
 
     first_preferred: float
-    """Mean probability given to the answer in the first place, over human pairs; 0.5 is fair."""
+    """Mean probability given to the answer in the first place, over these pairs; 0.5 is fair."""
 
     order_decides: float
-    """Share of human pairs in which the winner changes with the order."""
+    """Share of these pairs in which the winner changes with the order."""
+
+    order_by_kind: dict[str, float]
+    """The same of every kind."""
 
 
 class Manifest(Section):

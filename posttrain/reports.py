@@ -65,6 +65,9 @@ class JudgeEvaluation(Section):
     order_decides: float
     """Share of pairs in which the winner changes with the order."""
 
+    order_by_kind: dict[str, float]
+    """The same of every kind, those that the recipe does not name too."""
+
     num_judged: int
     """Pairs of the model's own answers."""
 

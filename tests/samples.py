@@ -150,6 +150,7 @@ JUDGE = JudgeEvaluation(
     num_pairs=116,
     first_preferred=0.53,
     order_decides=0.04,
+    order_by_kind={"rude": 0.02, "short": 0.06},
     num_judged=420,
     num_kept=310,
     dropped={"tie": 101, "unparsable": 9},

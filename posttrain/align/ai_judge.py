@@ -10,6 +10,7 @@ Shapes: B questions.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from peft import PeftModel
@@ -81,6 +82,7 @@ class JudgeReport(Section):
     num_pairs: int
     first_preferred: float
     order_decides: float
+    order_by_kind: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -196,21 +198,27 @@ def judge_human_pairs(tokens: Tokens, judge: AiJudge) -> JudgeReport:
     said = judge.judge(
         [Comparison(row["messages"], row["chosen"], row["rejected"]) for row in rows]
     )
-    right: dict[str, list[bool]] = defaultdict(list)
+    by_kind: dict[str, list[Judgement]] = defaultdict(list)
     for row, one in zip(rows, said, strict=True):
-        right[row["kind"]].append(one.outcome(recipe) == PREFERRED and one.label > 0.5)
-    if unknown := set(recipe.judge_kinds) - set(right):
+        by_kind[row["kind"]].append(one)
+    if unknown := set(recipe.judge_kinds) - set(by_kind):
         raise ValueError(
             f"rlaif.judge_kinds: no held-out pair is of kind {sorted(unknown)} (found: "
-            f"{sorted(right)})"
+            f"{sorted(by_kind)})"
         )
-    tested = [one for kind in recipe.judge_kinds or right for one in right[kind]]
+    tested = [one for kind in recipe.judge_kinds or by_kind for one in by_kind[kind]]
+
+    def right(one: Judgement) -> bool:
+        return one.outcome(recipe) == PREFERRED and one.label > 0.5
+
+    kinds = sorted(by_kind.items())
     report = JudgeReport(
-        accuracy=sum(tested) / len(tested),
-        by_kind={kind: sum(found) / len(found) for kind, found in sorted(right.items())},
+        accuracy=fmean(map(right, tested)),
+        by_kind={kind: fmean(map(right, found)) for kind, found in kinds},
         num_pairs=len(tested),
-        first_preferred=sum(one.first_preferred for one in said) / len(said),
-        order_decides=sum(one.order_decides for one in said) / len(said),
+        first_preferred=fmean(one.first_preferred for one in tested),
+        order_decides=fmean(one.order_decides for one in tested),
+        order_by_kind={kind: fmean(one.order_decides for one in found) for kind, found in kinds},
     )
     if report.accuracy < recipe.min_judge_accuracy:
         raise ValueError(

@@ -244,8 +244,9 @@ def write(
         num_human_pairs=report.num_pairs,
         first_preferred=report.first_preferred,
         order_decides=report.order_decides,
+        order_by_kind=report.order_by_kind,
     )
-    figures = facts.model_dump(exclude={"dropped", "judge_by_kind"})
+    figures = facts.model_dump(exclude={"dropped", "judge_by_kind", "order_by_kind"})
     figures |= {f"dropped_{why}": float(number) for why, number in dropped.items()}
     log_figures("rlaif", {name: float(value) for name, value in figures.items()})
     preferences = AiPreferences.write(folder, "ai_preferences", facts)

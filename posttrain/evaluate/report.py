@@ -187,7 +187,13 @@ def _judge(reward: RewardEvaluation, title: str) -> Judge:
 
 def _ai_judge(judge: JudgeEvaluation) -> list[tuple[str, str]]:
     """RLAIF's judge in a table's rows."""
-    kinds = [(curve_label(kind), number(share)) for kind, share in judge.by_kind.items()]
+    kinds = [
+        (
+            curve_label(kind),
+            f"{number(share)} (order decides {number(judge.order_by_kind[kind])})",
+        )
+        for kind, share in judge.by_kind.items()
+    ]
     dropped = [(f"Dropped: {why.replace('_', ' ')}", f"{n:,}") for why, n in judge.dropped.items()]
     return [
         ("Accuracy on held-out human pairs", number(judge.accuracy)),

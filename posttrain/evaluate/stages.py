@@ -221,6 +221,7 @@ def _ai_judge(preferences: AiPreferences) -> JudgeEvaluation:
         num_pairs=facts.num_human_pairs,
         first_preferred=facts.first_preferred,
         order_decides=facts.order_decides,
+        order_by_kind=facts.order_by_kind,
         num_judged=facts.num_judged,
         num_kept=facts.num_pairs,
         dropped=facts.dropped,

@@ -196,6 +196,7 @@ def test_both_rounds_stand_in_the_report() -> None:
     assert "Second reward model&#39;s score, mean" in page
     assert "Dropped: unparsable" in page
     assert page.count("Order alone decides") == 1
+    assert "0.97 (order decides 0.02)" in page
 
 
 def test_without_a_second_round_nothing_is_said_of_one() -> None:
