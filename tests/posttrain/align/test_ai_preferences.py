@@ -328,22 +328,19 @@ def pairs(number: int) -> list[Pair]:
     return [Pair("k", [5, index], [6, 1], [7, 1], 0.0) for index in range(number)]
 
 
-@pytest.mark.parametrize(
-    ("num_human", "share", "human", "ai"),
-    [(300, 0.25, 45, 15), (12, 0.25, 12, 4), (12, 0.5, 12, 12), (12, 1.0, 0, 15)],
-)
+@pytest.mark.parametrize(("num_human", "share"), [(300, 0.25), (12, 0.25), (12, 0.5), (12, 1.0)])
 def test_the_blend_has_the_recipes_share(
-    preferences: AiPreferences, num_human: int, share: float, human: int, ai: int
+    preferences: AiPreferences, num_human: int, share: float
 ) -> None:
     num_ai = preferences.facts.num_pairs
     recipe = RECIPE.model_copy(update={"share": share})
     chosen, counts = blend_pairs(pairs(num_human), Blend(preferences, recipe), ends=(1,))
     kinds = Counter("ai" if pair.kind == "ai" else "human" for pair in chosen)
-    if num_ai == 15:
-        assert (kinds["human"], kinds["ai"]) == (human, ai)
     assert kinds["ai"] / len(chosen) == pytest.approx(share, abs=0.01)
+    assert kinds["ai"] == num_ai or kinds["human"] == num_human  # one kind is whole
     assert counts["num_human_pairs"] + counts["human_pairs_left_out"] == num_human
     assert counts["num_ai_pairs"] + counts["ai_pairs_left_out"] == num_ai
+    assert counts["num_ai_pairs"] == kinds["ai"]
 
 
 def test_alignment_32_the_second_reward_model_learns_both_kinds(
