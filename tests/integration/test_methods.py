@@ -25,7 +25,8 @@ def test_a_second_round_by_an_ai_judge(checkout: Checkout) -> None:
     assert judge["num_kept"] + sum(judge["dropped"].values()) >= judge["num_judged"]
     assert document["rlaif_reward_model"]["num_pairs"] == document["reward_model"]["num_pairs"]
     assert document["rlaif_reward_model"]["accuracy"] > 0.7
-    assert stages["rlaif"]["rlaif_score"] > stages["self_critique"]["rlaif_score"]
+    assert stages["rlaif"]["rlaif_score"] > stages["sft"]["rlaif_score"]
+    assert stages["rlaif"]["fact_accuracy"]["A"] > 0.8  # it did not turn evasive
     assert stages["rlaif"]["violation_rate"] < stages["ppo"]["violation_rate"] / 2
 
 
