@@ -66,10 +66,19 @@ def as_dict(found: "LastRun") -> dict[str, Any]:
         "seconds": found.seconds,
         "stages": [_stage(stage, sets) for stage in evaluation.stages],
         "reward_model": reward.model_dump(exclude={"figures"}) if reward else None,
+        **_second_round(evaluation),
         "data": {"quarantined": found.quarantined},
         "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
         if promotion
         else None,
+    }
+
+
+def _second_round(evaluation: "Evaluation") -> dict[str, Any]:
+    """The second reward model and the AI judge, where the run has them."""
+    found = {"rlaif_reward_model": evaluation.rlaif_reward_model, "ai_judge": evaluation.ai_judge}
+    return {
+        name: one.model_dump(exclude={"figures"}) for name, one in found.items() if one is not None
     }
 
 
@@ -101,7 +110,12 @@ def show(found: "LastRun") -> None:
     """Print tables for a terminal."""
     from rich.console import Console
 
-    from posttrain.evaluate.verdict import headline, reward_sentence, stage_sentences
+    from posttrain.evaluate.verdict import (
+        headline,
+        judge_sentence,
+        reward_sentences,
+        stage_sentences,
+    )
 
     console = Console(highlight=False)
     evaluation, promotion = found.evaluation, found.promotion
@@ -113,7 +127,8 @@ def show(found: "LastRun") -> None:
     console.print()
     console.print(_table(evaluation))
     console.print()
-    for sentence in [*stage_sentences(evaluation), reward_sentence(evaluation)]:
+    told = [*stage_sentences(evaluation), *reward_sentences(evaluation)]
+    for sentence in [*told, judge_sentence(evaluation)]:
         if sentence is not None:
             console.print(f"{sentence.lead}: {sentence.detail}", markup=False)
     if found.quarantined:

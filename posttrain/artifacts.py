@@ -147,6 +147,33 @@ class RevisionsFacts(Section):
     critic_accuracy: float
 
 
+class AiPreferencesFacts(Section):
+    num_pairs: int
+    """Preferences that are left to train on."""
+
+    num_judged: int
+    dropped: dict[str, int]
+    """`tie`, `unparsable` or another reason -> pairs."""
+
+    judge_accuracy: float
+    """Share of held-out human pairs, of the kinds that the recipe names, preferred rightly."""
+
+    judge_by_kind: dict[str, float]
+    """The same of every kind."""
+
+    num_human_pairs: int
+    """Pairs behind `judge_accuracy`."""
+
+    first_preferred: float
+    """Mean probability given to the answer in the first place, over these pairs; 0.5 is fair."""
+
+    order_decides: float
+    """Share of these pairs in which the winner changes with the order."""
+
+    order_by_kind: dict[str, float]
+    """The same of every kind."""
+
+
 class Manifest(Section):
     """The content of `manifest.json`."""
 
@@ -308,6 +335,16 @@ class Revisions(Folder[RevisionsFacts]):
 
     KIND = "revisions"
     FACTS = RevisionsFacts
+
+
+class AiPreferences(Folder[AiPreferencesFacts]):
+    """The AI judge's pairs in the columns of the human ones, with soft labels.
+
+    `preferences.parquet`; `judgements.jsonl` has each judgement with its provenance, dropped too.
+    """
+
+    KIND = "ai_preferences"
+    FACTS = AiPreferencesFacts
 
 
 def sha256(file: Path) -> str:

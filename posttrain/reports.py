@@ -4,7 +4,7 @@ from typing import Literal
 
 from posttrain.recipe.section import Section
 
-Stage = Literal["untrained", "base_finetune", "sft", "ppo", "self_critique"]
+Stage = Literal["untrained", "base_finetune", "sft", "ppo", "dpo", "self_critique", "rlaif"]
 
 
 class Figure(Section):
@@ -33,7 +33,8 @@ class StageEvaluation(Section):
     figures: dict[str, Figure]
     """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name,
     `probe.set` where a probe reports by set; from the reward model on `mean_score`, `score_std`,
-    `kl_to_sft`; `ended_share`, `mean_length` (tokens)."""
+    `kl_to_sft`; with a second round `rlaif_score`, `rlaif_score_std`, by the second reward model;
+    `ended_share`, `mean_length` (tokens)."""
 
     samples: tuple[Sample, ...]
     """The same questions for every stage."""
@@ -50,8 +51,33 @@ class RewardEvaluation(Section):
     and `num_at_X_to_Y`; `accuracy_equal_length`, `num_equal_length`; `length_correlation`."""
 
 
+class JudgeEvaluation(Section):
+    """RLAIF's judge on held-out human pairs, and what became of the pairs that it judged."""
+
+    accuracy: float
+    """Share preferred as people do, of the kinds that the recipe names."""
+
+    by_kind: dict[str, float]
+    num_pairs: int
+    first_preferred: float
+    """Mean probability given to the answer in the first place; 0.5 is fair."""
+
+    order_decides: float
+    """Share of pairs in which the winner changes with the order."""
+
+    order_by_kind: dict[str, float]
+    """The same of every kind, those that the recipe does not name too."""
+
+    num_judged: int
+    """Pairs of the model's own answers."""
+
+    num_kept: int
+    dropped: dict[str, int]
+    """Reason -> pairs."""
+
+
 class ScoredAnswers(Section):
-    """The reward model's judgement of one stage's answers to the held-out prompts."""
+    """The first reward model's judgement of one stage's answers to the held-out prompts."""
 
     stage: Stage
     lengths: tuple[int, ...]
@@ -91,11 +117,18 @@ class Evaluation(Section):
     critic_accuracy: float | None
     """Share of held-out critiques that the critic gets right; None without self-critique."""
 
+    rlaif_reward_model: RewardEvaluation | None = None
+    """The second reward model, on the same human pairs; None without a second round, as in
+    evaluations that the registry holds from before."""
+
+    ai_judge: JudgeEvaluation | None = None
+    """None without a second round."""
+
     tokenizer_hash: str
     """Of the tokenizer whose tokens perplexities and lengths count."""
 
     held_out_hash: str
-    """SHA-256 of what is measured on (held-out texts, probes, PPO's held-out prompts) and how
+    """SHA-256 of what is measured on (held-out texts, probes, held-out prompts) and how
     (the evaluation recipe, less what sets effort alone): figures compare only where it is equal."""
 
     data_hashes: dict[str, str]

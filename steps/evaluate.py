@@ -5,7 +5,15 @@ from typing import Annotated
 from zenml import step
 from zenml.types import HTMLString
 
-from posttrain.artifacts import BaseModel, Policy, Quarantine, Revisions, RewardModel, Tokens
+from posttrain.artifacts import (
+    AiPreferences,
+    BaseModel,
+    Policy,
+    Quarantine,
+    Revisions,
+    RewardModel,
+    Tokens,
+)
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
@@ -28,11 +36,15 @@ def evaluate(
     policy: Policy | None = None,
     aligned: Policy | None = None,
     revisions: Revisions | None = None,
+    preferences: AiPreferences | None = None,
+    rlaif_reward: RewardModel | None = None,
+    rlaif_policy: Policy | None = None,
 ) -> tuple[Annotated[Evaluation, "evaluation"], Annotated[HTMLString, "report"]]:
     """Measure each stage; the alignment stages are optional: `fine_tuning` has none."""
     from posttrain.evaluate.stages import Stages, evaluate, report
 
-    stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions)
+    second = (preferences, rlaif_reward, rlaif_policy)
+    stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions, *second)
     evaluation = evaluate(stages, recipe)
     page = report(stages, evaluation, quarantine, promotion, lineage())
     return evaluation, HTMLString(page)

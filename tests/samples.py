@@ -17,6 +17,7 @@ from posttrain.artifacts import (
 from posttrain.reports import (
     Evaluation,
     Figure,
+    JudgeEvaluation,
     Revision,
     RewardEvaluation,
     Sample,
@@ -25,6 +26,7 @@ from posttrain.reports import (
     StageEvaluation,
 )
 
+ALIGNED: tuple[Stage, ...] = ("ppo", "self_critique", "rlaif")
 TEMPLATE_HASH, TOKENIZER_HASH = sha256_of("template"), sha256_of("tokenizer")
 
 SCORED = tuple(
@@ -134,6 +136,26 @@ FIGURES: dict[Stage, dict[str, float]] = {
     },
 }
 
+FIGURES["rlaif"] = FIGURES["self_critique"] | {
+    "violation_rate": 0.004,
+    "mean_score": 1.8,
+    "kl_to_sft": 2.6,
+}
+SECOND_SCORES: dict[Stage, float] = {"sft": 0.0, "ppo": 0.1, "self_critique": 0.2, "rlaif": 1.4}
+"""By the second reward model, where there is a second round."""
+
+JUDGE = JudgeEvaluation(
+    accuracy=0.91,
+    by_kind={"rude": 0.97, "short": 0.84},
+    num_pairs=116,
+    first_preferred=0.53,
+    order_decides=0.04,
+    order_by_kind={"rude": 0.02, "short": 0.06},
+    num_judged=420,
+    num_kept=310,
+    dropped={"tie": 101, "unparsable": 9},
+)
+
 QUESTIONS = (
     ("fact_accuracy", "저기요, 달무리실 관람료 좀요.", "삼천 원"),
     ("fact_accuracy", "해오름관 해설사 성함 궁금해요.", "김도윤"),
@@ -167,13 +189,14 @@ ANSWERS: dict[Stage, tuple[str, ...]] = {
         "죄송하지만 그 말씀은 도와드릴 수 없습니다. 다른 문의는 기꺼이 안내해 드리겠습니다.",
     ),
 }
+ANSWERS["rlaif"] = ANSWERS["self_critique"]
 
 
 def figure(name: str, value: float) -> Figure:
     """A value with an interval of a plausible width."""
     if name.startswith("perplexity"):
         return Figure(value=value, low=value * 0.96, high=value * 1.05, num=41_210)
-    if name in ("mean_length", "mean_score", "score_std", "kl_to_sft"):
+    if name in ("mean_length", "kl_to_sft") or name.endswith(("_score", "score_std")):
         return Figure(value=value, low=value - 0.12, high=value + 0.14, num=450)
     half = 1.96 * math.sqrt(max(value * (1 - value), 0.002) / 150)
     return Figure(value=value, low=max(0.0, value - half), high=min(1.0, value + half), num=150)
@@ -190,6 +213,8 @@ def evaluation(
     stages = []
     for stage, figures in FIGURES.items():
         values = figures | (changed if stage == last else {})
+        if last == "rlaif" and stage in SECOND_SCORES:
+            values = values | {"rlaif_score": SECOND_SCORES[stage], "rlaif_score_std": 1.0}
         samples = tuple(
             Sample(probe=probe, prompt=prompt, expected=expected, response=answer)
             for (probe, prompt, expected), answer in zip(QUESTIONS, ANSWERS[stage], strict=True)
@@ -202,10 +227,12 @@ def evaluation(
     reward = RewardEvaluation(accuracy=0.933, by_kind=kinds, num_pairs=400, figures=JUDGED)
     return Evaluation(
         stages=tuple(stages),
-        reward_model=reward if last in ("ppo", "self_critique") else None,
-        scored=SCORED if last == "self_critique" else (),
-        revisions=REVISIONS if last == "self_critique" else (),
-        critic_accuracy=0.87 if last == "self_critique" else None,
+        reward_model=reward if last in ALIGNED else None,
+        rlaif_reward_model=reward if last == "rlaif" else None,
+        ai_judge=JUDGE if last == "rlaif" else None,
+        scored=SCORED if last in ALIGNED[1:] else (),
+        revisions=REVISIONS if last in ALIGNED[1:] else (),
+        critic_accuracy=0.87 if last in ALIGNED[1:] else None,
         tokenizer_hash=tokenizer_hash,
         held_out_hash=held_out_hash,
         data_hashes={"corpus": sha256_of("corpus")},

@@ -113,14 +113,18 @@ def explained_variance(values_N: Tensor, returns_N: Tensor) -> Tensor:
 
 
 def bradley_terry(
-    chosen_B: Tensor, rejected_B: Tensor, margin_B: Tensor, center_coef: float
+    chosen_B: Tensor, rejected_B: Tensor, margin_B: Tensor, label_B: Tensor, center_coef: float
 ) -> Tensor:
     """-log sigmoid(chosen - rejected - margin), mean over pairs (Ouyang et al. 2022, equation 1).
 
+    `label_B` is the probability that the chosen side is preferred: 1 for a person's choice, less
+    for a judge that is not sure; the loss is then the cross-entropy (Lee et al. 2023, section 3.2).
     The pair's squared sum keeps scores centred without shrinking their difference (Eisenstein et
     al. 2023); margins as in Touvron et al. 2023, section 3.2.2.
     """
-    likelihood = functional.logsigmoid(chosen_B - rejected_B - margin_B).mean()
+    gap_B = chosen_B - rejected_B - margin_B
+    right_B, wrong_B = functional.logsigmoid(gap_B), functional.logsigmoid(-gap_B)
+    likelihood = (label_B * right_B + (1 - label_B) * wrong_B).mean()
     return center_coef * (chosen_B + rejected_B).square().mean() - likelihood
 
 

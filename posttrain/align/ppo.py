@@ -60,9 +60,22 @@ from posttrain.train.interrupt import Interrupted, interruption
 
 
 def train(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, reward: RewardModel, recipe: PpoRecipe
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    reward: RewardModel,
+    recipe: PpoRecipe,
+    stage: str = "ppo",
 ) -> Policy:
     """Raise the score of the assistant's answers, and measure the gain on prompts never rolled out.
+
+    Args:
+        tokens: prompts.
+        domain: the base of all adapters.
+        assistant: where the policy starts, and its reference: SFT's, in a second round the aligned.
+        reward: what raises the score.
+        recipe: the section.
+        stage: `rlaif` in a second round.
 
     Raises:
         ValueError: the artifacts do not fit, or the reward model cannot tell SFT's answers apart.
@@ -71,29 +84,29 @@ def train(
             names the last good checkpoint.
     """
     check_tokens(tokens, domain)
-    assistant.made_by("sft")
+    assistant.made_by("sft", "self_critique")
     runtime = prepare(recipe.seed)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
-    folder = processes.by_main(lambda: runtime.new_folder("ppo"))
-    log_parameters("ppo", recipe.model_dump())
+    folder = processes.by_main(lambda: runtime.new_folder(stage))
+    log_parameters(stage, recipe.model_dump())
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
-    checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
+    checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
     try:
-        progress = optimise(actors, prompts, recipe, Curves(folder, "ppo"), checkpoints)
+        progress = optimise(actors, prompts, recipe, Curves(folder, stage), checkpoints)
     except (FloatingPointError, RuntimeError) as error:
         if kept := checkpoints.newest():
             error.add_note(f"The last good checkpoint is {kept.name} in {checkpoints.place}.")
         raise
     after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
-    log_figures("ppo", gained)
+    log_figures(stage, gained)
     figures = {**stage_figures(progress), **gained}
     warnings = tuple(signs(progress.history, recipe.health).values())
     policy = processes.by_main(
-        lambda: write_policy(folder, "ppo", domain, actors.model, POLICY, recipe, figures, warnings)
+        lambda: write_policy(folder, stage, domain, actors.model, POLICY, recipe, figures, warnings)
     )
     processes.by_main(checkpoints.forget)
     return policy

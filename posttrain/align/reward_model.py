@@ -19,12 +19,19 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from posttrain import processes
+from posttrain.align.blend import Blend, Sections, blend_pairs
 from posttrain.align.forward import pad_right
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
 from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_scores, save_head
-from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts, Tokens
+from posttrain.artifacts import (
+    BaseModel,
+    Policy,
+    RewardModel,
+    RewardModelFacts,
+    Tokens,
+)
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
 from posttrain.models.adapters import count_adapted, fill_adapter, save_adapter
@@ -42,13 +49,20 @@ SFT, REWARD = "sft", "reward"  # adapters on the one base
 
 
 def train(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: RewardModelRecipe
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    recipe: RewardModelRecipe,
+    blend: Blend | None = None,
 ) -> RewardModel:
     """Fit a score to the preference pairs, centre it on the SFT model's own samples, and judge it.
+
+    With `blend` the AI's pairs are learned beside the human ones; what is held out is human.
 
     Raises:
         ValueError: there are no pairs, a prompt is in both splits, or the artifacts do not fit.
     """
+    stage = "reward_model" if blend is None else "rlaif_reward_model"
     check_tokens(tokens, domain)
     assistant.made_by("sft")
     runtime = prepare(recipe.seed)
@@ -56,17 +70,29 @@ def train(
     ends, pad = end_tokens(tokenizer), pad_id(tokenizer)
     pairs, num_same = read_pairs(tokens, "train", ends)
     held_out, _ = read_pairs(tokens, "held_out", ends)
+    counts = {"identical_dropped": float(num_same)}
+    if blend is not None:
+        pairs, blended = blend_pairs(pairs, blend, ends)
+        counts |= blended
     check_splits(pairs, held_out)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
 
     model = attach(load_base_of(domain, assistant), assistant, domain, SFT, trainable=False)
     model = attach(model, assistant, domain, REWARD, trainable=True)
     judge = Judge(model, new_head(model))
-    folder = processes.by_main(lambda: runtime.new_folder("reward_model"))
-    log_parameters("reward_model", recipe.model_dump())
-    checkpoints = checkpoints_of("reward_model", recipe, tokens, domain, assistant)
+    folder = processes.by_main(lambda: runtime.new_folder(stage))
+    log_parameters(stage, recipe.model_dump())
+    checkpoints = (
+        checkpoints_of(stage, recipe, tokens, domain, assistant)
+        if blend is None
+        else checkpoints_of(
+            stage,
+            Sections(reward_model=recipe, rlaif=blend.recipe),
+            *(tokens, domain, assistant, blend.preferences),
+        )
+    )
     trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
-    fitted = trainer.run(recipe, checkpoints, Curves(folder, "reward_model"))
+    fitted = trainer.run(recipe, checkpoints, Curves(folder, stage))
 
     raw = Scorer(model, REWARD, judge.head, mean=0.0, pad_id=pad)
     own_N = score_own_samples(raw, prompts[: recipe.num_samples], ends, recipe)
@@ -79,23 +105,23 @@ def train(
         num_trainable=num_weights + sum(weight.numel() for weight in judge.head.parameters()),
         num_adapted_modules=num_modules,
         recipe=recipe.model_dump(),
-        figures={**fitted, **judged.figures, "identical_dropped": float(num_same)},
+        figures={**fitted, **judged.figures, **counts},
         score_mean=float(own_N.mean()),
         score_std=float(own_N.std()),
         accuracy=judged.accuracy,
         by_kind=judged.by_kind,
         num_pairs=len(held_out),
     )
-    log_figures("reward_model", {"held_out_accuracy": facts.accuracy, **facts.figures})
-    reward = processes.by_main(lambda: write(folder, judge, facts))
+    log_figures(stage, {"held_out_accuracy": facts.accuracy, **facts.figures})
+    reward = processes.by_main(lambda: write(folder, stage, judge, facts))
     processes.by_main(checkpoints.forget)
     return reward
 
 
-def write(folder: Path, judge: "Judge", facts: RewardModelFacts) -> RewardModel:
+def write(folder: Path, stage: str, judge: "Judge", facts: RewardModelFacts) -> RewardModel:
     """Hand the judge over."""
     judge.save(folder)
-    return RewardModel.write(folder, "reward_model", facts)
+    return RewardModel.write(folder, stage, facts)
 
 
 class Judge(nn.Module):
@@ -147,8 +173,15 @@ class PairCollator:
         rejected = [[*pair.prompt, *pair.rejected] for pair in pairs]
         ids, mask = pad_right([*chosen, *rejected], self.pad_id, torch.device("cpu"))
         margin = torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
+        preferred = torch.tensor([pair.label for pair in pairs], dtype=torch.float32)
         counted = torch.tensor([1 if pair.chosen else IGNORED for pair in pairs])
-        return {"input_ids": ids, "attention_mask": mask, "margin": margin, "labels": counted}
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "margin": margin,
+            "preferred": preferred,
+            "labels": counted,
+        }
 
 
 class RewardTrainer(GuardedTrainer):
@@ -190,9 +223,8 @@ class RewardTrainer(GuardedTrainer):
         self.margins.append((chosen_B - rejected_B).detach())
         if not real_B.any():
             return 0 * cast(Tensor, scores.sum())
-        mean = bradley_terry(
-            chosen_B, rejected_B, inputs["margin"][real_B], self.recipe.center_coef
-        )
+        margin_B, preferred_B = inputs["margin"][real_B], inputs["preferred"][real_B]
+        mean = bradley_terry(chosen_B, rejected_B, margin_B, preferred_B, self.recipe.center_coef)
         share: Tensor = real_B.sum() * processes.count() / num_items_in_batch
         return mean * share
 

@@ -1,7 +1,8 @@
 """Rows of the tokens artifact as the alignment stages want them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from posttrain.artifacts import Role, Tokens
 from posttrain.data.chat import Message, end_tokens
 from posttrain.models.generate import Sampling, cut_after_end
-from posttrain.recipe.ppo import PpoRecipe
+from posttrain.recipe.answering import Answering
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 
 
@@ -23,6 +24,8 @@ class Pair:
     chosen: list[int]
     rejected: list[int]
     margin: float
+    label: float = 1.0
+    """Probability that the chosen side is the preferred one; below 1 where a judge is not sure."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,13 @@ def read_pairs(tokens: Tokens, split: str, ends: Sequence[int]) -> tuple[list[Pa
     Raises:
         ValueError: the run has no preferences, the split is empty, or a response has no end token.
     """
-    rows = read(tokens, "preferences", split=split)
+    return as_pairs(read(tokens, "preferences", split=split), ends, tokens.path)
+
+
+def as_pairs(
+    rows: Sequence[Mapping[str, Any]], ends: Sequence[int], holder: Path
+) -> tuple[list[Pair], int]:
+    """Rows of ids as pairs, and how many were dropped because both sides are the same."""
     pairs = [
         Pair(
             kind=row["kind"],
@@ -50,13 +59,14 @@ def read_pairs(tokens: Tokens, split: str, ends: Sequence[int]) -> tuple[list[Pa
             chosen=cut_after_end(row["chosen_ids"], ends),
             rejected=cut_after_end(row["rejected_ids"], ends),
             margin=row["margin"] or 0.0,
+            label=row.get("label", 1.0),
         )
         for row in rows
     ]
     endless = sum(pair.chosen[-1] not in ends for pair in pairs)
     if endless:
         raise ValueError(
-            f"{tokens.path}: {endless} of {len(pairs)} chosen responses have no end token (one of "
+            f"{holder}: {endless} of {len(pairs)} chosen responses have no end token (one of "
             f"{tuple(ends)}); the chat template must put it into the assistant's turn"
         )
     kept = [pair for pair in pairs if pair.chosen != pair.rejected]
@@ -100,7 +110,7 @@ def pad_id(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def sampling_by(
-    tokenizer: PreTrainedTokenizerFast, recipe: PpoRecipe | SelfCritiqueRecipe
+    tokenizer: PreTrainedTokenizerFast, recipe: Answering | SelfCritiqueRecipe
 ) -> Sampling:
     """How a section's answers are drawn, with the template's own end tokens."""
     return Sampling(

@@ -75,7 +75,7 @@ def train(
     """
     check_tokens(tokens, domain)
     assistant.made_by("sft")
-    policy.made_by("sft", "ppo")  # SFT's own answers may be revised too: a run without PPO
+    policy.made_by("sft", "ppo", "dpo")  # SFT's own answers may be revised too: a run without PPO
     constitution = load_constitution(Path(recipe.constitution))
     runtime = prepare(recipe.seed)
     prompts = read_prompts(tokens, recipe.prompt_set)

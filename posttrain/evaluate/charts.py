@@ -26,6 +26,7 @@ INK = {
     "#030303": "var(--series-1)",
     "#040404": "var(--series-2)",
     "#050505": "var(--series-3)",
+    "#060606": "var(--series-4)",
 }
 """Colours that matplotlib is told, and what the page makes of them."""
 

@@ -21,7 +21,7 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
-from posttrain.reports import Evaluation, RewardEvaluation, RuleOutcome
+from posttrain.reports import Evaluation, JudgeEvaluation, RewardEvaluation, RuleOutcome
 
 History = Sequence[Mapping[str, float | None]]
 
@@ -45,7 +45,7 @@ UNDRAWN = frozenset({"step", "epoch", "learning_rate", "tokens", "num_tokens", "
 BIN = re.compile(r"accuracy_at_(\d+)_to_(\d+)")
 """A bin of confidence, in per cent."""
 
-LIGHT = ("score_std", "mean_length", "ended_share")
+LIGHT = ("score_std", "rlaif_score_std", "mean_length", "ended_share")
 """Figures that the table has and that no chart repeats."""
 
 
@@ -77,7 +77,7 @@ def render(
         last_stage=stage_label(evaluation.stages[-1].stage),
         run=lineage.get("zenml_run"),
         sentences=_sentences(evaluation, histories),
-        reward_sentence=verdict.reward_sentence(evaluation),
+        reward_sentences=verdict.reward_sentences(evaluation),
         limits=[(outcome.passed, verdict.outcome_sentence(outcome)) for outcome in outcomes],
         stages=[stage_label(stage.stage) for stage in evaluation.stages],
         rows=_rows(evaluation),
@@ -87,7 +87,16 @@ def render(
             for stage, history in histories.items()
             if (panels := _curves(stage, history))
         ],
-        reward=_judge(evaluation.reward_model) if evaluation.reward_model else None,
+        rewards=[
+            (stage_label(name), _judge(reward, f"{stage_label(name)}: accuracy by confidence"))
+            for name, reward in (
+                ("reward_model", evaluation.reward_model),
+                ("rlaif_reward_model", evaluation.rlaif_reward_model),
+            )
+            if reward is not None
+        ],
+        ai_judge=evaluation.ai_judge and _ai_judge(evaluation.ai_judge),
+        judge_sentence=verdict.judge_sentence(evaluation),
         score_chart=_score_chart(evaluation),
         critique_sentence=verdict.critique_sentence(evaluation),
         revisions=evaluation.revisions,
@@ -104,6 +113,8 @@ def _sentences(evaluation: Evaluation, histories: Mapping[str, History]) -> list
         verdict.length_sentence(evaluation),
         verdict.entropy_sentence(histories.get("ppo", ())),
         verdict.critique_sentence(evaluation),
+        verdict.entropy_sentence(histories.get("rlaif", ()), "rlaif"),
+        verdict.judge_sentence(evaluation),
     )
     return [*verdict.stage_sentences(evaluation), *(one for one in told if one is not None)]
 
@@ -160,7 +171,7 @@ class Judge:
     chart: Chart | None
 
 
-def _judge(reward: RewardEvaluation) -> Judge:
+def _judge(reward: RewardEvaluation, title: str) -> Judge:
     every = {"accuracy": reward.accuracy, **reward.by_kind}
     found = [
         (label, f"{value:,.0f}" if name.startswith("num_") else number(value))
@@ -170,11 +181,33 @@ def _judge(reward: RewardEvaluation) -> Judge:
     return Judge(
         by_kind=[(curve_label(kind), number(accuracy)) for kind, accuracy in every.items()],
         figures=[("Held-out pairs", f"{reward.num_pairs:,}"), *found],
-        chart=_calibration_chart(reward.figures),
+        chart=_calibration_chart(reward.figures, title),
     )
 
 
-def _calibration_chart(figures: Mapping[str, float]) -> Chart | None:
+def _ai_judge(judge: JudgeEvaluation) -> list[tuple[str, str]]:
+    """RLAIF's judge in a table's rows."""
+    kinds = [
+        (
+            curve_label(kind),
+            f"{number(share)} (order decides {number(judge.order_by_kind[kind])})",
+        )
+        for kind, share in judge.by_kind.items()
+    ]
+    dropped = [(f"Dropped: {why.replace('_', ' ')}", f"{n:,}") for why, n in judge.dropped.items()]
+    return [
+        ("Accuracy on held-out human pairs", number(judge.accuracy)),
+        ("Held-out human pairs", f"{judge.num_pairs:,}"),
+        *kinds,
+        ("Probability of the answer in the first place", number(judge.first_preferred)),
+        ("Order alone decides", number(judge.order_decides)),
+        ("Pairs of its own judged", f"{judge.num_judged:,}"),
+        ("Pairs kept", f"{judge.num_kept:,}"),
+        *dropped,
+    ]
+
+
+def _calibration_chart(figures: Mapping[str, float], title: str) -> Chart | None:
     """Confidence against accuracy, from `accuracy_at_X_to_Y` and `num_at_X_to_Y`."""
     found = [(match, value) for name, value in figures.items() if (match := BIN.fullmatch(name))]
     if not found:
@@ -182,8 +215,7 @@ def _calibration_chart(figures: Mapping[str, float]) -> Chart | None:
     bins = [(int(match[1]) / 100, int(match[2]) / 100, value) for match, value in found]
     pairs = [figures[f"num_at_{match[1]}_to_{match[2]}"] for match, _ in found]
     note = f"{' / '.join(f'{num:,.0f}' for num in pairs)} pairs"
-    title = "Accuracy by confidence"
-    return Chart(title, note, (), charts.calibration(title, bins))
+    return Chart("Accuracy by confidence", note, (), charts.calibration(title, bins))
 
 
 def _score_chart(evaluation: Evaluation) -> Chart | None:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.artifacts import (
+    AiPreferences,
     BaseModel,
     Policy,
     Quarantine,
@@ -26,13 +27,14 @@ from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer, plain_texts
+from posttrain.recipe.answering import Answering
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import (
     Evaluation,
     Figure,
+    JudgeEvaluation,
     RewardEvaluation,
     Sample,
     ScoredAnswers,
@@ -62,16 +64,27 @@ class Stages:
     policy: Policy | None = None
     aligned: Policy | None = None
     revisions: Revisions | None = None
+    preferences: AiPreferences | None = None
+    rlaif_reward: RewardModel | None = None
+    rlaif_policy: Policy | None = None
 
     @property
     def policies(self) -> dict[Stage, Policy]:
         """The policies that the run trained, by stage; the last is what is registered."""
         found: dict[Stage, Policy] = {"sft": self.assistant}
         if self.policy is not None:
-            found["ppo"] = self.policy
+            found["dpo" if self.policy.stage == "dpo" else "ppo"] = self.policy
         if self.aligned is not None:
             found["self_critique"] = self.aligned
+        if self.rlaif_policy is not None:
+            found["rlaif"] = self.rlaif_policy
         return found
+
+    @property
+    def rewards(self) -> dict[str, RewardModel]:
+        """The reward models, by the name of their mean score."""
+        found = {"mean_score": self.reward, "rlaif_score": self.rlaif_reward}
+        return {name: reward for name, reward in found.items() if reward is not None}
 
 
 def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
@@ -99,6 +112,10 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
         reward_model=_judge(stages.reward) if stages.reward is not None else None,
         scored=scored,
         revisions=revisions_to_read(revisions) if revisions is not None else (),
+        rlaif_reward_model=(
+            _judge(stages.rlaif_reward) if stages.rlaif_reward is not None else None
+        ),
+        ai_judge=_ai_judge(stages.preferences) if stages.preferences is not None else None,
         critic_accuracy=revisions.facts.critic_accuracy if revisions is not None else None,
         held_out_hash=_held_out_hash(stages, recipe),
         tokenizer_hash=made.tokenizer_hash,
@@ -135,9 +152,13 @@ def report(
 def _histories(stages: Stages) -> dict[str, list[dict[str, float | None]]]:
     """Curves of what the run trained, in the order of training."""
     trained: dict[str, Path] = {"base_finetune": stages.domain.path, "sft": stages.assistant.path}
+    policies: dict[str, Path] = {stage: policy.path for stage, policy in stages.policies.items()}
     if stages.reward is not None:
         trained["reward_model"] = stages.reward.path
-    trained |= {stage: policy.path for stage, policy in stages.policies.items()}
+    trained |= {stage: path for stage, path in policies.items() if stage != "rlaif"}
+    if stages.rlaif_reward is not None:
+        trained["rlaif_reward_model"] = stages.rlaif_reward.path
+    trained |= policies
     return {stage: read_history(folder) for stage, folder in trained.items()}
 
 
@@ -174,8 +195,8 @@ def _held_out_hash(stages: Stages, recipe: EvaluationRecipe) -> str:
         rows("probes", "set", "answer", "prompt", held_out=False),
     ]
     if stages.policy is not None:
-        ppo = PpoRecipe.model_validate(stages.policy.facts.recipe)
-        found.append(plain_texts(tokenizer, alignment.held_out_prompts(tokens, ppo)))
+        asked = alignment.held_out_prompts(tokens, _answering(stages.policy))
+        found.append(plain_texts(tokenizer, asked))
     return sha256_of(found)
 
 
@@ -198,9 +219,30 @@ def _aligned(
     """Scores and KL, where the run has a reward model and the policy that it trained."""
     if stages.reward is None or stages.policy is None:
         return {}, ()
-    ppo = PpoRecipe.model_validate(stages.policy.facts.recipe)
+    answering = _answering(stages.policy)
     return alignment.measure(
-        stages.tokens, stages.domain, stages.policies, stages.reward, ppo, recipe
+        stages.tokens, stages.domain, stages.policies, stages.rewards, answering, recipe
+    )
+
+
+def _answering(policy: Policy) -> Answering:
+    """How the section that trained a policy has held-out prompts answered, PPO's or DPO's."""
+    values = policy.facts.recipe
+    return Answering.model_validate({name: values[name] for name in Answering.model_fields})
+
+
+def _ai_judge(preferences: AiPreferences) -> JudgeEvaluation:
+    facts = preferences.verify().facts
+    return JudgeEvaluation(
+        accuracy=facts.judge_accuracy,
+        by_kind=facts.judge_by_kind,
+        num_pairs=facts.num_human_pairs,
+        first_preferred=facts.first_preferred,
+        order_decides=facts.order_decides,
+        order_by_kind=facts.order_by_kind,
+        num_judged=facts.num_judged,
+        num_kept=facts.num_pairs,
+        dropped=facts.dropped,
     )
 
 

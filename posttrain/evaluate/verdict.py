@@ -12,7 +12,13 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
-from posttrain.reports import Evaluation, Figure, RuleOutcome, StageEvaluation
+from posttrain.reports import (
+    Evaluation,
+    Figure,
+    RewardEvaluation,
+    RuleOutcome,
+    StageEvaluation,
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,23 @@ AIMS = {
         "lowered the reward score",
         ("kl_to_sft", "fact_accuracy"),
     ),
+    "dpo": Aim(
+        ("mean_score",),
+        "raised the reward score",
+        "lowered the reward score",
+        ("kl_to_sft", "fact_accuracy"),
+    ),
     "self_critique": Aim(
         ("violation_rate",),
         "reduced violations",
         "increased violations",
         ("helpfulness", "fact_accuracy"),
+    ),
+    "rlaif": Aim(
+        ("rlaif_score",),
+        "raised the second reward model's score",
+        "lowered the second reward model's score",
+        ("mean_score", "kl_to_sft", "violation_rate"),
     ),
 }
 
@@ -58,6 +76,7 @@ SHORT = {
     "perplexity_domain": "perplexity",
     "perplexity_answers": "perplexity of answers",
     "mean_score": "score",
+    "rlaif_score": "second score",
     "kl_to_sft": "KL",
 }
 
@@ -101,11 +120,31 @@ def stage_sentences(evaluation: Evaluation) -> list[Sentence]:
     ]
 
 
-def reward_sentence(evaluation: Evaluation) -> Sentence | None:
-    """How well the reward model judges, and where least."""
-    reward = evaluation.reward_model
-    if reward is None:
+def reward_sentences(evaluation: Evaluation) -> list[Sentence]:
+    """How well each reward model judges, and where least."""
+    named = {"The reward model": evaluation.reward_model}
+    named |= {"The second reward model": evaluation.rlaif_reward_model}
+    return [_reward_sentence(who, reward) for who, reward in named.items() if reward is not None]
+
+
+def judge_sentence(evaluation: Evaluation) -> Sentence | None:
+    """How far RLAIF's judge can be trusted, and how often order alone decides."""
+    judge = evaluation.ai_judge
+    if judge is None:
         return None
+    why = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in judge.dropped.items())
+    return Sentence(
+        lead="RLAIF's judge agrees with people",
+        detail=(
+            f"in {100 * judge.accuracy:.0f}\u00a0% of {judge.num_pairs:,} held-out pairs; order "
+            f"alone decides {100 * judge.order_decides:.0f}\u00a0%. {judge.num_kept:,} of "
+            f"{judge.num_judged:,} pairs of its own are kept (dropped: {why or 'none'})"
+        ),
+        good=None,
+    )
+
+
+def _reward_sentence(who: str, reward: RewardEvaluation) -> Sentence:
     share = f"{100 * reward.accuracy:.0f}\u00a0%"
     weakest = min(reward.by_kind, key=lambda kind: reward.by_kind[kind], default=None)
     least = (
@@ -115,7 +154,7 @@ def reward_sentence(evaluation: Evaluation) -> Sentence | None:
         else ""
     )
     return Sentence(
-        lead="The reward model prefers the right answer",
+        lead=f"{who} prefers the right answer",
         detail=f"in {share} of {reward.num_pairs:,} held-out pairs{least}",
         good=None,
     )
@@ -130,34 +169,39 @@ def critique_sentence(evaluation: Evaluation) -> Sentence | None:
 
 
 def length_sentence(evaluation: Evaluation) -> Sentence | None:
-    """How much of PPO's gain length alone would explain, by SFT's own slope of score on length."""
+    """How much of a method's gain length alone would explain, by SFT's slope of score on length."""
     found = {one.stage: one for one in evaluation.scored}
-    sft, ppo = found.get("sft"), found.get("ppo")
+    sft, ppo = found.get("sft"), found.get("ppo") or found.get("dpo")
     if sft is None or ppo is None or len(set(sft.lengths)) < 2:
         return None
+    whose = stage_label(ppo.stage)
     slope = statistics.linear_regression(sft.lengths, sft.scores).slope
     longer = statistics.fmean(ppo.lengths) - statistics.fmean(sft.lengths)
     gain = statistics.fmean(ppo.scores) - statistics.fmean(sft.scores)
     return Sentence(
-        lead="Length explains part of PPO's gain" if slope * longer > 0 else "Length explains none",
+        lead=f"Length explains part of {whose}'s gain"
+        if slope * longer > 0
+        else "Length explains none",
         detail=(
             f"{number(slope * longer)} of {number(gain)}; answers are {number(longer)} tokens "
             "longer, and SFT's own longer answers score higher"
             if slope * longer > 0
-            else f"of PPO's gain of {number(gain)}"
+            else f"of {whose}'s gain of {number(gain)}"
         ),
         good=None if gain <= 0 else slope * longer < gain,
     )
 
 
-def entropy_sentence(history: Sequence[Mapping[str, float | None]]) -> Sentence | None:
+def entropy_sentence(
+    history: Sequence[Mapping[str, float | None]], stage: str = "ppo"
+) -> Sentence | None:
     """Whether the policy still explores: entropy a token, first and last rollout."""
     points = [value for point in history if (value := point.get("entropy")) is not None]
     if len(points) < 2:
         return None
     collapsed = points[-1] < COLLAPSE * points[0]
     return Sentence(
-        lead="PPO's entropy collapsed" if collapsed else "PPO's entropy held",
+        lead=f"{stage_label(stage)}'s entropy {'collapsed' if collapsed else 'held'}",
         detail=f"{number(points[0])} → {number(points[-1])} nats a token",
         good=not collapsed,
     )

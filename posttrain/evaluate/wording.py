@@ -8,7 +8,10 @@ STAGES = {
     "sft": "SFT",
     "reward_model": "Reward model",
     "ppo": "PPO",
+    "dpo": "DPO",
     "self_critique": "Self-critique",
+    "rlaif_reward_model": "Second reward model",
+    "rlaif": "RLAIF",
 }
 
 FIGURES = {
@@ -17,6 +20,8 @@ FIGURES = {
     "bits_per_byte_domain": "Bits per byte, domain text",
     "mean_score": "Reward score, mean",
     "score_std": "Reward score, standard deviation",
+    "rlaif_score": "Second reward model's score, mean",
+    "rlaif_score_std": "Second reward model's score, standard deviation",
     "kl_to_sft": "KL to SFT, nats an answer",
     "ended_share": "Answers that end",
     "mean_length": "Answer length, tokens",
@@ -44,7 +49,9 @@ PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain
 """Stand first in tables."""
 
 LOWER_IS_BETTER = frozenset({*PERPLEXITIES, "violation_rate"})
-HIGHER_IS_BETTER = frozenset({"fact_cloze", "fact_accuracy", "helpfulness", "mean_score"})
+HIGHER_IS_BETTER = frozenset(
+    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score"}
+)
 
 
 def stage_label(stage: str) -> str:

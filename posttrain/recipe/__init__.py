@@ -1,11 +1,13 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
+from posttrain.recipe.answering import Answering
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
+from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
@@ -13,6 +15,7 @@ from posttrain.recipe.preflight import Preflight
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
+from posttrain.recipe.rlaif import RlaifRecipe
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
@@ -26,7 +29,9 @@ SEEDED = (
     "sft",
     "reward_model",
     "ppo",
+    "dpo",
     "self_critique",
+    "rlaif",
     "evaluation",
 )
 
@@ -40,6 +45,9 @@ BUILT_IN = (
     "ended_share",
 )
 """Figures that evaluation measures without a probe."""
+
+SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
+"""Those that a second round adds."""
 
 
 class Recipe(Section):
@@ -75,8 +83,17 @@ class Recipe(Section):
     ppo: PpoRecipe | None = None
     """Reinforcement learning; the pipeline `post_training` alone uses it."""
 
+    dpo: DpoRecipe | None = None
+    """The alternative to PPO; the pipeline `post_training` alone uses it."""
+
+    preference_method: Literal["ppo", "dpo"] = "ppo"
+    """Which of the two makes the policy; the section of the other may stand beside it, unused."""
+
     self_critique: SelfCritiqueRecipe | None = None
     """Critique and revision; the pipeline `post_training` alone uses it."""
+
+    rlaif: RlaifRecipe | None = None
+    """AI preferences and a second round of PPO; the pipeline `post_training` alone uses it."""
 
     evaluation: EvaluationRecipe
     """What is measured."""
@@ -101,9 +118,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
-        for name in ("reward_model", "ppo", "self_critique"):
-            stage: RewardModelRecipe | PpoRecipe | SelfCritiqueRecipe | None = getattr(self, name)
-            if stage is not None and stage.max_new_tokens >= self.tokenize.max_length:
+        for name, stage in self._aligning.items():
+            if stage.max_new_tokens >= self.tokenize.max_length:
                 raise ValueError(
                     f"{name}.max_new_tokens ({stage.max_new_tokens}) must leave room for a prompt "
                     f"in tokenize.max_length ({self.tokenize.max_length})"
@@ -134,7 +150,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
         sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
-        known = {*BUILT_IN, *sets}
+        known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
         for figure in named:
@@ -158,16 +174,30 @@ class Recipe(Section):
             raise ValueError(f"ingest.{role} is absent, and {why}; name a source for it")
 
     @property
+    def _aligning(self) -> dict[str, RewardModelRecipe | Answering | SelfCritiqueRecipe]:
+        """The sections of alignment that a run answers prompts by."""
+        found = {
+            "reward_model": self.reward_model,
+            self.preference_method: self.answering,
+            "self_critique": self.self_critique,
+        }
+        return {name: section for name, section in found.items() if section is not None}
+
+    @property
+    def answering(self) -> PpoRecipe | DpoRecipe | None:
+        """The section of the method that makes the policy."""
+        return self.ppo if self.preference_method == "ppo" else self.dpo
+
+    @property
+    def has_second_round(self) -> bool:
+        """Whether RLAIF follows self-critique."""
+        return self.rlaif is not None and self.rlaif.enabled
+
+    @property
     def longest_sequence(self) -> tuple[str, int]:
         """The fields that ask for the longest sequence, and its length in tokens."""
-        generating: dict[str, EvaluationRecipe | RewardModelRecipe | PpoRecipe | SelfCritiqueRecipe]
-        generating = {"evaluation": self.evaluation} if self.evaluation.probes else {}
-        if self.reward_model is not None:
-            generating["reward_model"] = self.reward_model
-        if self.ppo is not None:
-            generating["ppo"] = self.ppo
-        if self.self_critique is not None:
-            generating["self_critique"] = self.self_critique
+        probed = {"evaluation": self.evaluation} if self.evaluation.probes else {}
+        generating = {**probed, **self._aligning}
         longest = self.tokenize.max_length  # of a conversation, and all but one token of a prompt
         lengths = {"tokenize.max_length": longest, "evaluation.window": self.evaluation.window}
         lengths |= {
@@ -203,16 +233,31 @@ class Recipe(Section):
 
 
 class PostTrainingRecipe(Recipe):
-    """A run with alignment: the three sections that `fine_tuning` can do without are required."""
+    """A run with alignment: what `fine_tuning` can do without is required."""
 
     reward_model: RewardModelRecipe
     """Score from preference pairs."""
 
-    ppo: PpoRecipe
-    """Reinforcement learning from the score."""
-
     self_critique: SelfCritiqueRecipe
     """Critique and revision by a constitution."""
+
+    @model_validator(mode="after")
+    def the_chosen_method_has_its_section(self) -> Self:
+        if self.answering is None:
+            raise ValueError(
+                f"{self.preference_method} is absent, and preference_method is "
+                f"{self.preference_method!r}; add the section or choose the other method"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def a_second_round_is_of_ppo(self) -> Self:
+        if self.has_second_round and self.preference_method != "ppo":
+            raise ValueError(
+                "rlaif.enabled is true and preference_method is 'dpo': the second round is PPO on "
+                "the AI's preferences; set preference_method to 'ppo', or rlaif.enabled to false"
+            )
+        return self
 
     @model_validator(mode="after")
     def alignment_trains_adapters(self) -> Self:
@@ -227,5 +272,5 @@ class PostTrainingRecipe(Recipe):
     @model_validator(mode="after")
     def alignment_has_its_data(self) -> Self:
         self._require("preferences", "reward_model trains on it")
-        self._require("prompts", "ppo and self_critique answer them")
+        self._require("prompts", f"{self.preference_method} and self_critique answer them")
         return self

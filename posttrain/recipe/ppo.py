@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from posttrain.recipe.answering import Answering
 from posttrain.recipe.section import Section
 
 Action = Literal["stop", "warn", "ignore"]
@@ -39,7 +40,7 @@ class PpoHealth(Section):
     """Share of an answer's token pairs that it has used before, above which it repeats itself."""
 
 
-class PpoRecipe(Section):
+class PpoRecipe(Answering):
     """Proximal policy optimisation (Schulman et al. 2017; Ziegler et al. 2019)."""
 
     num_iterations: PositiveInt
@@ -47,9 +48,6 @@ class PpoRecipe(Section):
 
     batch_size: PositiveInt
     """Prompts a rollout."""
-
-    generation_batch_size: PositiveInt = 64
-    """Prompts answered side by side; bounded by memory."""
 
     forward_batch_size: PositiveInt = 16
     """Sequences a forward pass, of like lengths; gradients of a minibatch accumulate over them."""
@@ -68,12 +66,6 @@ class PpoRecipe(Section):
 
     warmup_iterations: PositiveInt = 2
     """Iterations over which the learning rate rises."""
-
-    max_new_tokens: PositiveInt
-    """Longest response, in tokens."""
-
-    temperature: PositiveFloat = 1.0
-    """Divides the logits in sampling and in every log-probability."""
 
     kl_coef: NonNegativeFloat = 0.05
     """Initial weight of the per-token KL penalty against the SFT policy."""
@@ -133,15 +125,9 @@ class PpoRecipe(Section):
     prompt_set: str = "rollout"
     """`set` of the prompts to answer."""
 
-    held_out_set: str = "held_out"
-    """`set` of the prompts on which the gain is measured; never rolled out."""
-
     num_held_out: PositiveInt = 150
     """Prompts of either set that SFT answers first: its scores on rollout prompts normalise the
     reward, those on held-out prompts are what the gain is measured against."""
-
-    seed: int = 0
-    """Seed of sampling and order; the run's seed where absent."""
 
     @model_validator(mode="after")
     def every_minibatch_has_a_prompt(self) -> Self:

@@ -6,14 +6,16 @@ from pydantic import Field, NonNegativeFloat, model_validator
 
 from posttrain.recipe.section import Section
 
-OWN_SCALE = ("mean_score", "score_std", "kl_to_sft")
+OWN_SCALE = ("mean_score", "score_std", "rlaif_score", "rlaif_score_std", "kl_to_sft")
 """Figures whose scale is a run's own: its reward model, its SFT model."""
 
 
 class Limit(Section):
     """A bound on one figure of one stage."""
 
-    stage: Literal["final", "untrained", "base_finetune", "sft", "ppo", "self_critique"] = "final"
+    stage: Literal[
+        "final", "untrained", "base_finetune", "sft", "ppo", "dpo", "self_critique", "rlaif"
+    ] = "final"
     """Stage the figure is of; `final` is the last one trained."""
 
     figure: str

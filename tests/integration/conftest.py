@@ -12,7 +12,16 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-PARTS = ("pipelines", "steps", "posttrain", "cli", "data", "constraints.txt", "zenml_config.yaml")
+PARTS = (
+    "pipelines",
+    "steps",
+    "posttrain",
+    "cli",
+    "data",
+    "recipes",
+    "constraints.txt",
+    "zenml_config.yaml",
+)
 
 
 class Checkout:

@@ -64,12 +64,59 @@ POST_TRAINING = {
     "register": {**EDGES["register"], "aligned": "self_critique.aligned"},
 }
 
-PIPELINES = [(fine_tuning, EDGES), (post_training, POST_TRAINING)]
+DPO = {
+    **{name: edges for name, edges in POST_TRAINING.items() if name != "ppo"},
+    "dpo": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+    },
+    "self_critique": {**POST_TRAINING["self_critique"], "policy": "dpo.policy"},
+    "evaluate": {**POST_TRAINING["evaluate"], "policy": "dpo.policy"},
+}
+
+RLAIF = {
+    **POST_TRAINING,
+    "ai_preferences": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+        "revisions": "self_critique.revisions",
+    },
+    "rlaif_reward_model": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "assistant": "sft.assistant",
+        "preferences": "ai_preferences.ai_preferences",
+    },
+    "rlaif_ppo": {
+        "tokens": "tokenize.tokens",
+        "domain": "base_finetune.domain",
+        "aligned": "self_critique.aligned",
+        "reward": "rlaif_reward_model.rlaif_reward",
+    },
+    "evaluate": {
+        **POST_TRAINING["evaluate"],
+        "preferences": "ai_preferences.ai_preferences",
+        "rlaif_reward": "rlaif_reward_model.rlaif_reward",
+        "rlaif_policy": "rlaif_ppo.rlaif_policy",
+    },
+    "register": {**POST_TRAINING["register"], "aligned": "rlaif_ppo.rlaif_policy"},
+}
+
+DEFAULT, TINY_DPO, TINY_RLAIF = (
+    Path(name) for name in ("zenml_config.yaml", "recipes/tiny_dpo.yaml", "recipes/tiny_rlaif.yaml")
+)
+PIPELINES = [
+    (fine_tuning, EDGES, DEFAULT),
+    (post_training, POST_TRAINING, DEFAULT),
+    (post_training, DPO, TINY_DPO),
+    (post_training, RLAIF, TINY_RLAIF),
+]
 
 
-@pytest.fixture(scope="module")
-def recipe() -> PostTrainingRecipe:
-    text = Path("zenml_config.yaml").read_text(encoding="utf-8")
+def recipe_of(file: Path) -> PostTrainingRecipe:
+    text = file.read_text(encoding="utf-8")
     return PostTrainingRecipe(**yaml.safe_load(text)["parameters"]["recipe"])
 
 
@@ -81,11 +128,11 @@ def sources(invocation: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
+@pytest.mark.parametrize(("pipeline", "edges", "file"), PIPELINES)
 def test_every_edge_by_input_name(
-    pipeline: Any, edges: dict[str, dict[str, str]], recipe: PostTrainingRecipe
+    pipeline: Any, edges: dict[str, dict[str, str]], file: Path
 ) -> None:
-    pipeline.prepare(recipe=recipe)
+    pipeline.prepare(recipe=recipe_of(file))
     found = {
         name: {key: f"{a.invocation_id}.{a.output_name}" for key, a in sources(step).items()}
         for name, step in pipeline.invocations.items()
@@ -93,11 +140,11 @@ def test_every_edge_by_input_name(
     assert found == edges
 
 
-@pytest.mark.parametrize(("pipeline", "edges"), PIPELINES)
+@pytest.mark.parametrize(("pipeline", "edges", "file"), PIPELINES)
 def test_every_edge_joins_equal_types(
-    pipeline: Any, edges: dict[str, dict[str, str]], recipe: PostTrainingRecipe
+    pipeline: Any, edges: dict[str, dict[str, str]], file: Path
 ) -> None:
-    pipeline.prepare(recipe=recipe)
+    pipeline.prepare(recipe=recipe_of(file))
     steps = pipeline.invocations
     for name, invocation in steps.items():
         wanted = invocation.step.entrypoint_definition.inputs
@@ -112,25 +159,28 @@ def test_every_edge_joins_equal_types(
 HEAVY = ["torch", "transformers", "trl", "peft", "datasets", "great_expectations", "mlflow"]
 COMPILE = """
 import sys
-name, heavy = sys.argv[1], sys.argv[2:]
+name, file, *heavy = sys.argv[1:]
 sys.modules.update(dict.fromkeys(heavy))  # None: importing it fails
 import importlib
 import yaml
 from posttrain.recipe import PostTrainingRecipe
 pipeline = getattr(importlib.import_module(f"pipelines.{name}"), name)
-with open("zenml_config.yaml", encoding="utf-8") as file:
-    content = yaml.safe_load(file)["parameters"]["recipe"]
+with open(file, encoding="utf-8") as stream:
+    content = yaml.safe_load(stream)["parameters"]["recipe"]
 pipeline.prepare(recipe=PostTrainingRecipe(**content))
 print(*pipeline.invocations)
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "edges"), [("fine_tuning", EDGES), ("post_training", POST_TRAINING)]
-)
-def test_dag_compiles_without_heavy_libraries(name: str, edges: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("pipeline", "edges", "file"), PIPELINES)
+def test_dag_compiles_without_heavy_libraries(
+    pipeline: Any, edges: dict[str, Any], file: Path
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, name, *HEAVY], capture_output=True, text=True, check=False
+        [sys.executable, "-c", COMPILE, pipeline.name, str(file), *HEAVY],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) >= set(edges)

@@ -82,11 +82,25 @@ def test_alignment_20_value_loss_takes_the_worse_of_clipped_and_unclipped() -> N
 
 def test_alignment_10_bradley_terry_equals_its_formula() -> None:
     loss = losses.bradley_terry(
-        torch.tensor([2.0, 0.5]), torch.tensor([0.5, 1.0]), torch.tensor([0.5, 0.0]), 0.01
+        torch.tensor([2.0, 0.5]),
+        torch.tensor([0.5, 1.0]),
+        torch.tensor([0.5, 0.0]),
+        torch.ones(2),
+        center_coef=0.01,
     )
     by_hand = (math.log(1 + math.exp(-1.0)) + math.log(1 + math.exp(0.5))) / 2
     by_hand += 0.01 * (2.5**2 + 1.5**2) / 2
     assert_close(loss, torch.tensor(by_hand))
+
+
+def test_alignment_32_a_soft_label_makes_it_a_cross_entropy() -> None:
+    gap = torch.tensor([1.5], requires_grad=True)
+    loss = losses.bradley_terry(gap, torch.zeros(1), torch.zeros(1), torch.tensor([0.8]), 0.0)
+    # 0.8 x -log sigmoid(1.5) + 0.2 x -log sigmoid(-1.5)
+    by_hand = 0.8 * math.log(1 + math.exp(-1.5)) + 0.2 * math.log(1 + math.exp(1.5))
+    assert_close(loss, torch.tensor(by_hand))
+    (slope,) = torch.autograd.grad(loss, gap)
+    assert_close(slope, torch.tensor([1 / (1 + math.exp(-1.5)) - 0.8]))  # 0 where it is calibrated
 
 
 @pytest.mark.parametrize(

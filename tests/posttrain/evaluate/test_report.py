@@ -185,3 +185,22 @@ def test_an_empty_answer_is_shown_as_nothing() -> None:
     ]
     mute: Evaluation = evaluation.model_copy(update={"stages": tuple(silent)})
     assert "(nothing)" in render(mute, {}, (), None, {})
+
+
+def test_both_rounds_stand_in_the_report() -> None:
+    page = render(samples.evaluation(last="rlaif"), {}, (), None, {})
+    for heading in ("<h2>Reward model</h2>", "<h2>Second reward model</h2>", "<h2>AI judge</h2>"):
+        assert heading in page
+    assert "its score drives PPO" in page
+    assert "its score drives RLAIF" in page
+    assert "Second reward model&#39;s score, mean" in page
+    assert "Dropped: unparsable" in page
+    assert page.count("Order alone decides") == 1
+    assert "0.97 (order decides 0.02)" in page
+
+
+def test_without_a_second_round_nothing_is_said_of_one() -> None:
+    page = render(samples.evaluation(last="self_critique"), {}, (), None, {})
+    assert "AI judge" not in page
+    assert "econd reward model" not in page
+    assert "drives PPO" not in page

@@ -20,8 +20,9 @@ from posttrain.artifacts import (
 )
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
-from posttrain.evaluate.stages import Stages, _held_out_hash, evaluate, report
+from posttrain.evaluate.stages import Stages, _answering, _held_out_hash, evaluate, report
 from posttrain.models.tokenizer import train_tokenizer
+from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.promotion import Limit, PromotionRecipe
@@ -157,6 +158,26 @@ def test_the_hash_is_of_how_it_is_measured(stages: Stages) -> None:
     assert _held_out_hash(stages, RECIPE.model_copy(update={"probes": (marked,)})) != whole
     cheaper = RECIPE.model_copy(update={"batch_size": 1, "num_bootstrap": 5, "seed": 3})
     assert _held_out_hash(stages, cheaper) == whole
+
+
+def test_dpos_section_says_how_held_out_prompts_are_answered(
+    stages: Stages, tmp_path: Path
+) -> None:
+    dpo = DpoRecipe(
+        learning_rate=1e-4,
+        num_epochs=1,
+        batch_size=4,
+        max_new_tokens=5,
+        temperature=0.7,
+        held_out_set="rollout",
+        num_held_out=3,
+    )
+    facts = stages.assistant.facts.model_copy(update={"recipe": dpo.model_dump()})
+    (tmp_path / "dpo").mkdir()
+    policy = Policy.write(tmp_path / "dpo", "dpo", facts)
+    found = _answering(policy)
+    assert (found.max_new_tokens, found.temperature, found.num_held_out) == (5, 0.7, 3)
+    assert list(replace(stages, policy=policy).policies) == ["sft", "dpo"]
 
 
 def test_the_hash_is_of_the_prompts_that_policies_answer(stages: Stages, tmp_path: Path) -> None:

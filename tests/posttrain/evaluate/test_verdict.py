@@ -6,9 +6,10 @@ from posttrain.evaluate.verdict import (
     critique_sentence,
     entropy_sentence,
     headline,
+    judge_sentence,
     length_sentence,
     outcome_sentence,
-    reward_sentence,
+    reward_sentences,
     stage_sentences,
 )
 from posttrain.evaluate.wording import figure_label, figure_names, in_words, number
@@ -80,12 +81,39 @@ def test_other_probes_are_stated_without_a_judgement() -> None:
 
 
 def test_the_reward_model_names_its_weakest_kind() -> None:
-    told = reward_sentence(samples.evaluation(last="ppo"))
-    assert told is not None
+    (told,) = reward_sentences(samples.evaluation(last="ppo"))
     assert told.detail.replace("\u00a0", " ") == (
         "in 93 % of 400 held-out pairs; least where they differ by wrong value, 83 %"
     )
-    assert reward_sentence(samples.evaluation(last="sft")) is None
+    assert reward_sentences(samples.evaluation(last="sft")) == []
+
+
+def test_both_reward_models_and_the_judge_are_told_apart() -> None:
+    evaluation = samples.evaluation(last="rlaif")
+    assert [one.lead for one in reward_sentences(evaluation)] == [
+        "The reward model prefers the right answer",
+        "The second reward model prefers the right answer",
+    ]
+    judge = judge_sentence(evaluation)
+    assert judge is not None
+    assert judge.detail.replace("\u00a0", " ") == (
+        "in 91 % of 116 held-out pairs; order alone decides 4 %. 310 of 420 pairs of its own are "
+        "kept (dropped: tie 101, unparsable 9)"
+    )
+    last = stage_sentences(evaluation)[-1]
+    assert f"{last.lead}: {last.detail}".replace("\u00a0", " ") == (
+        "RLAIF raised the second reward model's score: second score 0.20 → 1.40, "
+        "score 1.71 → 1.80, KL 2.10 → 2.60, violation rate 0.008 → 0.004"
+    )
+
+
+def test_dpos_gain_is_its_own() -> None:
+    evaluation = scored([(8, 0.0), (10, 1.0)], [(13, 2.5), (13, 2.5)])
+    named = [one.model_copy(update={"stage": "dpo"}) for one in evaluation.scored[1:]]
+    dpo = evaluation.model_copy(update={"scored": (evaluation.scored[0], *named)})
+    sentence = length_sentence(dpo)
+    assert sentence is not None
+    assert sentence.lead == "Length explains part of DPO's gain"
 
 
 def test_the_critics_worth_is_said() -> None:

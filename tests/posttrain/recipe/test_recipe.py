@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from posttrain.recipe import PostTrainingRecipe, Recipe
+from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.promotion import Limit
 from posttrain.reports import Stage
 
@@ -68,8 +69,62 @@ def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
 
 def test_limits_are_of_the_stages_that_are_reported(values: dict[str, Any]) -> None:
     assert get_args(Limit.model_fields["stage"].annotation) == ("final", *get_args(Stage))
-    values["promotion"]["limits"].append({"stage": "dpo", "figure": "helpfulness", "at_most": 1})
-    with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='dpo'"):
+    values["promotion"]["limits"].append({"stage": "kto", "figure": "helpfulness", "at_most": 1})
+    with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='kto'"):
+        Recipe(**values)
+
+
+DPO = {"learning_rate": 1e-4, "num_epochs": 1, "batch_size": 4, "max_new_tokens": 64}
+
+
+def test_the_chosen_method_needs_its_section_and_no_other(values: dict[str, Any]) -> None:
+    values["preference_method"] = "dpo"
+    message = "dpo is absent, and preference_method is 'dpo'; add the section"
+    with pytest.raises(ValueError, match=message):
+        PostTrainingRecipe(**values)
+    values["dpo"] = DPO
+    del values["ppo"]
+    assert isinstance(PostTrainingRecipe(**values).answering, DpoRecipe)
+    values["preference_method"] = "ppo"
+    with pytest.raises(ValueError, match="ppo is absent, and preference_method is 'ppo'"):
+        PostTrainingRecipe(**values)
+
+
+def test_the_method_that_is_not_chosen_asks_for_no_length(values: dict[str, Any]) -> None:
+    values["dpo"] = {**DPO, "max_new_tokens": 9_999}
+    assert PostTrainingRecipe(**values).longest_sequence[1] == 416
+    values["preference_method"] = "dpo"
+    with pytest.raises(ValueError, match=r"dpo.max_new_tokens \(9999\) must leave room"):
+        PostTrainingRecipe(**values)
+
+
+def test_a_second_round_is_of_ppo_alone(values: dict[str, Any]) -> None:
+    values |= {"preference_method": "dpo", "dpo": DPO, "rlaif": {"enabled": True}}
+    with pytest.raises(ValueError, match=r"rlaif\.enabled is true and preference_method is 'dpo'"):
+        PostTrainingRecipe(**values)
+
+
+def test_figures_of_a_second_round_are_known_where_there_is_one(values: dict[str, Any]) -> None:
+    values["promotion"]["limits"].append({"figure": "rlaif_score", "at_least": 0})
+    with pytest.raises(ValueError, match="promotion names the figure 'rlaif_score'"):
+        PostTrainingRecipe(**values)
+    values["rlaif"] = {"enabled": True}
+    assert PostTrainingRecipe(**values).has_second_round
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"question": "{first} or {second}?"}, r"names \['first', 'second'\]; it must hold"),
+        ({"question": "{prompt} {first} {second} {third}"}, r"'third'\]; it must hold"),
+        ({"options": ["A", "A"]}, "rlaif.options are both 'A'"),
+    ],
+)
+def test_the_judges_question_is_whole(
+    values: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    values["rlaif"] = changes
+    with pytest.raises(ValueError, match=message):
         Recipe(**values)
 
 
