@@ -12,8 +12,8 @@ from benchmarks.ppo_start import Models
 from posttrain.align import ppo
 from posttrain.align.rollout import POLICY, Actors, load_actors
 from posttrain.align.rows import read_prompts, sampling_by
+from posttrain.models.adapters import save_adapter
 from posttrain.models.device import prepare
-from posttrain.models.load import save_adapter
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.tracking import Curves

@@ -19,8 +19,9 @@ from posttrain.data.ingest import ingest
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.data.validate import validate
+from posttrain.models.adapters import attach_folder
 from posttrain.models.base import resolve
-from posttrain.models.load import attach, attach_folder, load_base
+from posttrain.models.load import attach, load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe import PostTrainingRecipe
 from posttrain.train import base_finetune, sft

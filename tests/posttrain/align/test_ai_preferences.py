@@ -31,8 +31,9 @@ from posttrain.artifacts import (
 )
 from posttrain.contract import trained_on
 from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.generate import Sampling
-from posttrain.models.load import attach, load_base, new_adapter, save_adapter
+from posttrain.models.load import attach, load_base
 from posttrain.models.seal import seal
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe

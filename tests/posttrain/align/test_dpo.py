@@ -14,7 +14,8 @@ from posttrain.align.dpo import POLICY, REFERENCE, DpoPolicyTrainer, sequence_lo
 from posttrain.align.forward import using
 from posttrain.align.rows import Pair, read_pairs
 from posttrain.artifacts import BaseModel, Policy, Tokens
-from posttrain.models.load import adapter_weights, attach, load_base
+from posttrain.models.adapters import adapter_weights
+from posttrain.models.load import attach, load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.tracking import read_history

@@ -22,7 +22,8 @@ from posttrain.align.pairs import (
 from posttrain.align.revise import Utterance
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens, sha256_of
 from posttrain.contract import trained_on
-from posttrain.models.load import load_base, new_adapter, save_adapter
+from posttrain.models.adapters import new_adapter, save_adapter
+from posttrain.models.load import load_base
 from posttrain.recipe.human_preferences import PairsRecipe
 from posttrain.recipe.train import LoraRecipe
 

@@ -11,7 +11,7 @@ from posttrain.align.rollout import REFERENCE, load_actors
 from posttrain.align.rows import sampling_by
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.evaluate.alignment import measure
-from posttrain.models.load import adapter_weights
+from posttrain.models.adapters import adapter_weights
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ppo import PpoRecipe
