@@ -49,9 +49,9 @@ def main() -> None:
     checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
     curves = Snapshots(job, meter, actors)
     with meter.running():
-        figures = ppo.optimise(actors, prompts, recipe, curves, checkpoints)
+        progress = ppo.optimise(actors, prompts, recipe, curves, checkpoints)
     checkpoints.forget()
-    meter.write(Path(job.out), len(job.prompts), figures=figures)
+    meter.write(Path(job.out), len(job.prompts), figures=ppo.stage_figures(progress))
 
 
 if __name__ == "__main__":

@@ -156,17 +156,24 @@ def draw_principles(
     return [chance.choices(constitution.principles, k=recipe.max_rounds) for _ in range(number)]
 
 
-def revise(drafts: Sequence[Draft], speaker: Speaker, recipe: SelfCritiqueRecipe) -> None:
-    """Criticise and revise in place, round by round, until the critic finds nothing."""
-    faulty = list(drafts)
-    for round_ in range(recipe.max_rounds):
-        asked = [draft.to_criticise(round_, recipe) for draft in faulty]
-        for draft, critique in zip(faulty, speaker.reply(asked), strict=True):
-            draft.critiques.append(critique)
-        faulty = [one for one in faulty if not finds_nothing(one.critiques[-1].text, recipe)]
-        asked = [draft.to_revise(round_, recipe) for draft in faulty]
-        for draft, revision in zip(faulty, speaker.reply(asked), strict=True):
-            draft.revisions.append(revision)
+def revise(
+    drafts: Sequence[Draft], round_: int, speaker: Speaker, recipe: SelfCritiqueRecipe
+) -> None:
+    """One round in place, for the drafts in which every critique so far found fault."""
+    faulty = [draft for draft in drafts if len(draft.revisions) == round_]
+    asked = [draft.to_criticise(round_, recipe) for draft in faulty]
+    for draft, critique in zip(faulty, speaker.reply(asked), strict=True):
+        draft.critiques.append(critique)
+    faulty = [one for one in faulty if not finds_nothing(one.critiques[-1].text, recipe)]
+    asked = [draft.to_revise(round_, recipe) for draft in faulty]
+    for draft, revision in zip(faulty, speaker.reply(asked), strict=True):
+        draft.revisions.append(revision)
+
+
+def criticise_revisions(
+    drafts: Sequence[Draft], speaker: Speaker, recipe: SelfCritiqueRecipe
+) -> None:
+    """The second critique of each draft's last revision."""
     revised = [draft for draft in drafts if draft.revisions]
     asked = [draft.to_criticise(len(draft.revisions) - 1, recipe) for draft in revised]
     for draft, critique in zip(revised, speaker.reply(asked), strict=True):

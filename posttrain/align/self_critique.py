@@ -14,8 +14,10 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from posttrain.align.constitution import load_constitution
+from posttrain import processes
+from posttrain.align.constitution import Constitution, load_constitution
 from posttrain.align.critic import CriticReport, judge_critic
+from posttrain.align.drafts import write_drafts
 from posttrain.align.imitate import Example, Imitation
 from posttrain.align.revise import (
     CRITIC,
@@ -24,10 +26,8 @@ from posttrain.align.revise import (
     Round,
     Sample,
     Speaker,
-    answer,
     is_kept,
     outcome,
-    revise,
 )
 from posttrain.align.revisions_report import SAMPLES
 from posttrain.align.revisions_report import render as render
@@ -40,10 +40,19 @@ from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
 from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
+from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoints_of
+
+
+class Drafting(Section):
+    """What the drafts depend on, apart from artifacts."""
+
+    recipe: SelfCritiqueRecipe
+    constitution: Constitution
+    """Its content: the recipe holds its path alone."""
 
 
 class NothingKept(ValueError):
@@ -88,10 +97,13 @@ def train(
     # 1. may the critic be trusted?
     critic = judge_critic(tokens, speaker, recipe)
     # 2. answers, critiques, revisions
-    drafts = answer(prompts, speaker, constitution, recipe)
-    revise(drafts, speaker, recipe)
+    key = Drafting(recipe=recipe, constitution=constitution), tokens, domain, assistant, policy
+    drafting = checkpoints_of("drafts", *key)
+    drafts = write_drafts(prompts, speaker, constitution, recipe, drafting)
     kept = [draft for draft in drafts if is_kept(outcome(draft, recipe), recipe)]
-    revisions = write_revisions(drafts, speaker, critic, assistant, policy, recipe)
+    revisions = processes.by_main(
+        lambda: write_revisions(drafts, speaker, critic, assistant, policy, recipe)
+    )
     if not kept:
         raise NothingKept(
             f"self_critique: none of {len(drafts)} samples was kept (dropped: "
@@ -103,8 +115,8 @@ def train(
     own = own_answers(tokens, speaker, round(recipe.own_answers_share * len(kept)), recipe)
     mixed = instructions(tokens, round(recipe.instruction_share * len(kept)), recipe)
     # 4. fine-tuning
-    checkpoints = checkpoints_of("self_critique", recipe, tokens, domain, assistant, policy)
-    folder = runtime.new_folder("self_critique")
+    checkpoints = checkpoints_of("self_critique", *key)
+    folder = processes.by_main(lambda: runtime.new_folder("self_critique"))
     model.set_adapter(LEARNER)
     trainer = Imitation(
         model, LEARNER, [*learned, *own, *mixed], recipe, checkpoints, speaker.sampling.pad_id
@@ -117,9 +129,12 @@ def train(
         "num_own_answers": float(len(own)),
         "num_instructions": float(len(mixed)),
     }
-    aligned = write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
+    aligned = processes.by_main(
+        lambda: write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
+    )
     log_figures("self_critique", figures)
-    checkpoints.forget()
+    for done in (drafting, checkpoints):
+        processes.by_main(done.forget)
     return aligned, revisions
 
 

@@ -96,7 +96,7 @@ def test_alignment_10_both_sides_of_a_pair_are_in_one_batch() -> None:
     assert batch["input_ids"].tolist() == [[5, 6, 1, 0], [5, 9, 1, 0], [5, 7, 8, 1], [5, 9, 7, 1]]
     assert batch["attention_mask"].sum(-1).tolist() == [3, 3, 4, 4]
     assert batch["margin"].tolist() == [0.5, 0.0]
-    assert batch["label"].tolist() == [1.0, 1.0]  # people are sure
+    assert batch["preferred"].tolist() == [1.0, 1.0]  # people are sure
 
 
 def test_alignment_13_a_prompt_in_both_splits_is_refused() -> None:

@@ -217,6 +217,37 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     assert revisions.content_hash() == trained[1].content_hash()
 
 
+@pytest.mark.parametrize("call", [2, 3, 4])
+def test_killed_while_it_writes_it_writes_no_round_twice(
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    recipe: SelfCritiqueRecipe,
+    trained: tuple[Policy, Revisions],
+    call: int,
+) -> None:
+    """Calls: the critic's cases, answers, critiques, revisions, second critiques, own answers."""
+    calls: list[int] = []
+
+    def counted(*arguments: Any) -> list[list[int]]:
+        if len(calls) == call:
+            calls.append(0)
+            raise KeyboardInterrupt
+        calls.append(len(arguments[1]))
+        return generate(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(revise, "generate", counted)
+        with pytest.raises(KeyboardInterrupt):
+            self_critique.train(tokens, domain, assistant, assistant, recipe)
+        resumed, revisions = self_critique.train(tokens, domain, assistant, assistant, recipe)
+    rounds_lost = {2: 1, 3: 2, 4: 1}[call]  # critiques and revisions are one round
+    assert len(calls) == call + 1 + 1 + (6 - call) + (rounds_lost - 1)
+    file = "adapter/adapter_model.safetensors"
+    assert (resumed.path / file).read_bytes() == (trained[0].path / file).read_bytes()
+    assert revisions.content_hash() == trained[1].content_hash()
+
+
 def test_alignment_03_prompts_and_padding_are_not_learned_and_the_end_is() -> None:
     examples = [Example.of([5, 6], [7, 1]), Example.of([1], [1])]  # the end token pads, too
     batch = ExampleCollator(pad_id=1)(examples)
