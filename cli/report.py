@@ -115,6 +115,7 @@ def show(found: "LastRun") -> None:
         judge_sentence,
         reward_sentences,
         stage_sentences,
+        warning_sentences,
     )
 
     console = Console(highlight=False)
@@ -127,7 +128,8 @@ def show(found: "LastRun") -> None:
     console.print()
     console.print(_table(evaluation))
     console.print()
-    told = [*stage_sentences(evaluation), *reward_sentences(evaluation)]
+    told = [*stage_sentences(evaluation), *warning_sentences(evaluation)]
+    told += reward_sentences(evaluation)
     for sentence in [*told, judge_sentence(evaluation)]:
         if sentence is not None:
             console.print(f"{sentence.lead}: {sentence.detail}", markup=False)

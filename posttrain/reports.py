@@ -39,6 +39,9 @@ class StageEvaluation(Section):
     samples: tuple[Sample, ...]
     """The same questions for every stage."""
 
+    warnings: tuple[str, ...] = ()
+    """Signs, seen in training, of a result that came about for the wrong reason."""
+
 
 class RewardEvaluation(Section):
     """Held-out pairs judged by the reward model."""

@@ -29,6 +29,9 @@ class Runtime(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of base weights. `auto`: bfloat16 on GPUs that have it, float32 on a CPU."""
 
+    generator: Literal["own", "vllm"] = "own"
+    """What samples answers: our own loop, or vLLM where it is installed."""
+
     work: Path = Path(".posttrain/work")
     """Where artifacts are put together before they reach the artifact store."""
 

@@ -116,7 +116,11 @@ def _sentences(evaluation: Evaluation, histories: Mapping[str, History]) -> list
         verdict.entropy_sentence(histories.get("rlaif", ()), "rlaif"),
         verdict.judge_sentence(evaluation),
     )
-    return [*verdict.stage_sentences(evaluation), *(one for one in told if one is not None)]
+    return [
+        *verdict.stage_sentences(evaluation),
+        *verdict.warning_sentences(evaluation),
+        *(one for one in told if one is not None),
+    ]
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, bool, list[tuple[str, str] | None]]]:

@@ -104,7 +104,11 @@ def evaluate(stages: Stages, recipe: EvaluationRecipe) -> Evaluation:
             bar.set_postfix_str(stage)
             figures, samples = _measure(load(), tokenizer, tokens, texts, recipe, bar)
             figures |= aligned.get(stage, {})
-            measured.append(StageEvaluation(stage=stage, figures=figures, samples=samples))
+            trained = stages.policies.get(stage)
+            warnings = trained.facts.warnings if trained is not None else ()
+            measured.append(
+                StageEvaluation(stage=stage, figures=figures, samples=samples, warnings=warnings)
+            )
             log_figures(stage, {name: figure.value for name, figure in figures.items()})
     revisions = stages.revisions.verify() if stages.revisions is not None else None
     return Evaluation(

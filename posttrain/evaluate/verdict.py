@@ -112,6 +112,15 @@ def outcome_sentence(outcome: RuleOutcome) -> str:
     return text[0].upper() + text[1:]
 
 
+def warning_sentences(evaluation: Evaluation) -> list[Sentence]:
+    """What training itself warned of (`ppo.health`)."""
+    return [
+        Sentence(f"Warning from {stage_label(one.stage)}", words, good=False)
+        for one in evaluation.stages
+        for words in one.warnings
+    ]
+
+
 def stage_sentences(evaluation: Evaluation) -> list[Sentence]:
     """One sentence a stage after the first, against the stage before it."""
     return [

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from posttrain import processes
+from posttrain.models import vllm
 from posttrain.recipe.section import Section
+from posttrain.runtime import Runtime
 
 LEAVE_SHARE = 0.125
 """Share of ended rows at which they are taken out of the batch: each removal copies the cache."""
@@ -57,9 +59,13 @@ def generate(
         one was cut off at `max_new_tokens`.
 
     Raises:
-        ValueError: a prompt is empty, or a response to it could exceed the model's positions.
+        ValueError: a prompt is empty, a response to it could exceed the model's positions, or the
+            runtime asks for vLLM and it is not installed or cannot hold this model.
     """
     _check_lengths(model, prompts, sampling)
+    if Runtime.from_environment().generator == "vllm":
+        mine = prompts[processes.share_of(len(prompts))]
+        return processes.gathered(vllm.generate(model, mine, sampling))
     generator = torch.Generator().manual_seed(sampling.seed)
     draws_NT = torch.rand(
         len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64

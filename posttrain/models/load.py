@@ -48,6 +48,7 @@ def load_base(
     if facts.has_delta:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
+        model.name_or_path = ""  # what is in memory lies in no folder
     model.requires_grad_(trainable)
     return _placed(model, runtime)
 

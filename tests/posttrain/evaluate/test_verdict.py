@@ -11,6 +11,7 @@ from posttrain.evaluate.verdict import (
     outcome_sentence,
     reward_sentences,
     stage_sentences,
+    warning_sentences,
 )
 from posttrain.evaluate.wording import figure_label, figure_names, in_words, number
 from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers
@@ -180,3 +181,13 @@ def test_entropy_that_collapses_is_said(last: float, good: bool) -> None:
 def test_without_alignment_nothing_is_said() -> None:
     assert length_sentence(samples.evaluation()) is None
     assert entropy_sentence([]) is None
+
+
+def test_alignment_26_what_training_warned_of_is_said() -> None:
+    evaluation = samples.evaluation(last="ppo")
+    assert warning_sentences(evaluation) == []
+    ailing = evaluation.stages[-1].model_copy(update={"warnings": ("length explains 97%",)})
+    warned = evaluation.model_copy(update={"stages": (*evaluation.stages[:-1], ailing)})
+    (sentence,) = warning_sentences(warned)
+    assert (sentence.lead, sentence.detail) == ("Warning from PPO", "length explains 97%")
+    assert sentence.good is False

@@ -198,3 +198,11 @@ def test_an_empty_prompt_is_refused_by_its_place() -> None:
 def test_a_response_beyond_the_models_positions_is_refused_before_it_begins() -> None:
     with pytest.raises(ValueError, match=r"80 tokens and max_new_tokens \(30\).* 96 positions"):
         generate(tiny("gpt2"), [[4] * 80], sampling())
+
+
+def test_vllm_is_asked_for_by_the_runtime_and_missed_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTTRAIN_GENERATOR", "vllm")
+    with pytest.raises(ValueError, match=r"POSTTRAIN_GENERATOR=vllm, but vLLM is not installed"):
+        generate(tiny("llama"), prompts(), sampling())
