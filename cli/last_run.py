@@ -12,8 +12,8 @@ PIPELINES = ("post_training", "fine_tuning")
 LOOKED_AT = 50
 """Runs to look back over."""
 
-POLICIES: dict[Writer, str] = {"sft": "assistant", "ppo": "policy", "self_critique": "aligned"}
-"""Stage -> artifact, in the order of training."""
+POLICIES = ("assistant", "policy", "aligned", "rlaif_policy")
+"""Artifacts that hold one, in the order of training."""
 
 Kind = TypeVar("Kind")
 
@@ -73,8 +73,8 @@ class LastRun:
     @property
     def policies(self) -> dict[Writer, Policy]:
         """What the run trained, by stage, in the order of training."""
-        found = {stage: self._load(name, Policy) for stage, name in POLICIES.items()}
-        return {stage: policy for stage, policy in found.items() if policy is not None}
+        found = [self._load(name, Policy) for name in POLICIES]
+        return {cast(Writer, one.stage): one for one in found if one is not None}
 
     def _needed(self, name: str, kind: type[Kind]) -> Kind:
         found = self._load(name, kind)

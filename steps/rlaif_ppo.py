@@ -15,5 +15,6 @@ def rlaif_ppo(
 ) -> Annotated[Policy, "rlaif_policy"]:
     """Raise the second score without straying far from the aligned policy."""
     from posttrain.align.ppo import train
+    from posttrain.launch import run
 
-    return train(tokens, domain, aligned, reward, recipe, stage="rlaif")
+    return run(train, tokens, domain, aligned, reward, recipe, stage="rlaif")

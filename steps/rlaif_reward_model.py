@@ -22,5 +22,6 @@ def rlaif_reward_model(
     """Fit a second score to human and AI pairs, blended."""
     from posttrain.align.blend import Blend
     from posttrain.align.reward_model import train
+    from posttrain.launch import run
 
-    return train(tokens, domain, assistant, recipe, Blend(preferences, rlaif))
+    return run(train, tokens, domain, assistant, recipe, Blend(preferences, rlaif))

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 
@@ -153,7 +153,7 @@ def preference(row: KeyRow, choice: Choice) -> dict[str, Any]:
         "group": row.group,
         "kind": KIND,
     }
-    return found | ({"split": HELD_OUT} if row.prompt_set == HELD_OUT else {})
+    return found | ({"split": HELD_OUT} if row.held_out else {})
 
 
 def write(decided: Decided, out: Path) -> None:
@@ -222,7 +222,7 @@ def _stages(key: Mapping[str, KeyRow]) -> tuple[Writer, Writer]:
     Raises:
         ValueError: the key is empty, or was put together from exports of different stages.
     """
-    order: tuple[Writer, ...] = ("sft", "ppo", "self_critique")
+    order: tuple[Writer, ...] = get_args(Writer)
     found = {frozenset((row.stage_1, row.stage_2)) for row in key.values()}
     if len(found) != 1:
         raise ValueError(

@@ -28,6 +28,7 @@ from posttrain.recipe.section import Section
 Layout = Literal["jsonl", "label-studio"]
 
 TRAINED_SETS = ("prompt_set", "own_answers_set")
+MEASURED_SET = "held_out_set"
 """Fields of a stage's recipe that name the prompts that it was trained on."""
 
 
@@ -53,6 +54,9 @@ class KeyRow(Section):
     policy_2: str
     prompt_id: str
     prompt_set: str
+    held_out: bool
+    """Whether a stage measured its gain on this set: such a pair must not be trained on."""
+
     group: str
     run: str
     temperature: float
@@ -108,6 +112,7 @@ def draw(
     chance = random.Random(recipe.seed)
     found = read_prompts(tokens, prompt_set)
     prompts = chance.sample(found, min(recipe.num_prompts, len(found)))
+    held_out = prompt_set in {policy.facts.recipe.get(MEASURED_SET) for policy in policies.values()}
     sides = _answers(domain, policies, between, prompts, recipe)
     authors = [(stage, policies[stage].content_hash()) for stage in between]
     rows: dict[str, KeyRow] = {}
@@ -117,7 +122,7 @@ def draw(
         chance.shuffle(written)
         reason = unfit(answers)
         if reason is None:
-            row = _key_row(prompt, written, prompt_set, recipe, run)
+            row = _key_row(prompt, written, prompt_set, held_out, recipe, run)
             reason = "duplicate" if row.pair_id in rows else None
             rows.setdefault(row.pair_id, row)
         dropped.update([reason] if reason else [])
@@ -215,6 +220,7 @@ def _key_row(
     prompt: Prompt,
     written: Sequence[tuple[Utterance, tuple[Writer, str]]],
     prompt_set: str,
+    held_out: bool,
     recipe: PairsRecipe,
     run: str,
 ) -> KeyRow:
@@ -233,6 +239,7 @@ def _key_row(
         policy_2=policy_2,
         prompt_id=prompt.id,
         prompt_set=prompt_set,
+        held_out=held_out,
         group=prompt.group,
         run=run,
         temperature=recipe.temperature,

@@ -96,11 +96,12 @@ def train(
     checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
     try:
         progress = optimise(actors, prompts, recipe, Curves(folder, stage), checkpoints)
+        after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
+        check_rollout(len(progress.history) + 1, after, recipe)  # no rollout saw the last update
     except (FloatingPointError, RuntimeError) as error:
-        if kept := checkpoints.newest():
+        if processes.is_main() and (kept := checkpoints.newest()):
             error.add_note(f"The last good checkpoint is {kept.name} in {checkpoints.place}.")
         raise
-    after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
     gained = held_out_figures(before, after)
     log_figures(stage, gained)
     figures = {**stage_figures(progress), **gained}
@@ -128,22 +129,23 @@ def optimise(
         Interrupted: SIGTERM came; the iteration at hand was finished and saved.
     """
     progress = begin(actors, prompts, recipe, curves, checkpoints)
-    resumed = len(progress.history)
     with interruption() as asked:
         for iteration in trange(
-            resumed + 1, recipe.num_iterations + 1, desc="ppo", disable=not processes.is_main()
+            len(progress.history) + 1,
+            recipe.num_iterations + 1,
+            desc=curves.stage,
+            disable=not processes.is_main(),
         ):
             if reached(progress.history, recipe):
                 break
-            if processes.agreed(asked.asked):
-                if resumed < iteration - 1:
-                    progress.save(actors, checkpoints)
-                raise Interrupted(
-                    f"ppo ended before iteration {iteration} of {recipe.num_iterations}; run the "
-                    f"same command again, it continues from {checkpoints.place}"
-                )
             figures = iterate(iteration, actors, prompts, progress, recipe, checkpoints)
             curves.log(iteration, figures)
+            if processes.agreed(asked.asked):
+                progress.save(actors, checkpoints)
+                raise Interrupted(
+                    f"{curves.stage} ended after iteration {iteration} of {recipe.num_iterations}; "
+                    f"run the same command again, it continues from {checkpoints.place}"
+                )
     return progress
 
 
@@ -203,6 +205,7 @@ def iterate(
     except (FloatingPointError, RuntimeError):
         if processes.is_main():  # SIGTERM may have had it saved before it was seen
             checkpoints.discard(iteration - 1)
+        processes.wait()
         raise
     first = progress.history[0] if progress.history else seen
     due = (iteration - 1) % recipe.checkpoint_every_iterations == 0

@@ -64,8 +64,8 @@ def generate(
     """
     _check_lengths(model, prompts, sampling)
     if Runtime.from_environment().generator == "vllm":
-        mine = prompts[processes.share_of(len(prompts))]
-        return processes.gathered(vllm.generate(model, mine, sampling))
+        mine = processes.share_of(len(prompts))
+        return processes.gathered(vllm.generate(model, prompts[mine], sampling, mine.start))
     generator = torch.Generator().manual_seed(sampling.seed)
     draws_NT = torch.rand(
         len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64

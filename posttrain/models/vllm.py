@@ -8,7 +8,7 @@ which have no GPU.
 
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,14 @@ NUMBERS = count(1)
 
 
 def generate(
-    model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], sampling: "Sampling"
+    model: PreTrainedModel | PeftModel,
+    prompts: Sequence[Sequence[int]],
+    sampling: "Sampling",
+    first: int = 0,
 ) -> list[list[int]]:
     """Answer each prompt under the model's active adapter, as our own loop would.
+
+    `first` is the place of the first prompt among those that several processes share.
 
     Raises:
         ValueError: vLLM is not installed, or cannot hold this model.
@@ -48,12 +53,13 @@ def generate(
             stop_token_ids=list(sampling.end_ids),
             ignore_eos=True,  # the template's end tokens alone end an answer
             detokenize=False,
-            seed=sampling.seed + place,
+            seed=sampling.seed + first + place,
         )
         for place in range(len(prompts))
     ]
     asked = [vllm.TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
-    engine = _engine(folder, _rank(model))
+    precision = str(model.dtype).removeprefix("torch.")
+    engine = _engine(folder, _revision(model), precision, _rank(model))
     with tempfile.TemporaryDirectory() as scratch:
         request = None
         if isinstance(model, PeftModel):
@@ -88,6 +94,11 @@ def _weights(model: PreTrainedModel | PeftModel) -> str:
     return source
 
 
+def _revision(model: PreTrainedModel | PeftModel) -> str | None:
+    """The commit that Transformers loaded from the hub; None for a folder."""
+    return getattr(model.config, "_commit_hash", None)
+
+
 def _rank(model: PreTrainedModel | PeftModel) -> int:
     if not isinstance(model, PeftModel):
         return 0
@@ -100,11 +111,13 @@ def _rank(model: PreTrainedModel | PeftModel) -> int:
     return config.r
 
 
-@cache
-def _engine(folder: str, rank: int) -> Any:
+@lru_cache(maxsize=1)  # an engine holds the base: a second one would not fit
+def _engine(folder: str, revision: str | None, precision: str, rank: int) -> Any:
     vllm, _ = _library()
     return vllm.LLM(
         model=folder,
+        revision=revision,
+        dtype=precision,
         enable_lora=rank > 0,
         max_lora_rank=max(8, rank),
         gpu_memory_utilization=MEMORY_SHARE,

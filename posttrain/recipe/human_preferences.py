@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from posttrain.recipe.section import Section
 
-Writer = Literal["sft", "ppo", "self_critique"]
+Writer = Literal["sft", "ppo", "dpo", "self_critique", "rlaif"]
 """A stage whose policy answers prompts."""
 
 

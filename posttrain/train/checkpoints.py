@@ -143,7 +143,10 @@ def checkpoints_of(stage: str, recipe: Section, *inputs: Folder[Any]) -> Checkpo
     name = f"{stage}-{key[:16]}"
     root = runtime.checkpoints
     remote = "://" in root
-    folder = (runtime.work / "checkpoints" if remote else Path(root)).resolve() / name
+    # the main process's: of a URL's checkpoints each process would have a folder of its own
+    folder = processes.by_main(
+        lambda: (runtime.work / "checkpoints" if remote else Path(root)).resolve() / name
+    )
     folder.mkdir(parents=True, exist_ok=True)
     return Checkpoints(folder, f"{root.rstrip('/')}/{name}" if remote else None)
 

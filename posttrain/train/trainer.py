@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import Sampler
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
 from posttrain.models.device import device, dtype
@@ -69,10 +70,12 @@ class GuardedTrainer(Trainer):
             torch.manual_seed(recipe.seed + processes.rank())  # each drops out what it likes
         with interruption() as asked:
             self.add_callback(SaveAndStop(asked))
-            self.train(resume_from_checkpoint=str(resume) if resume else None)
+            if resume is None or not self._is_finished(resume):
+                self.train(resume_from_checkpoint=str(resume) if resume else None)
         # Trainer returns as if all were well when a callback or a signal ended it early.
-        if self.state.global_step != self.state.max_steps:
-            kind = Interrupted if asked.asked else RuntimeError
+        stopped = processes.agreed(asked.asked)
+        if stopped or self.state.global_step != self.state.max_steps:
+            kind = Interrupted if stopped else RuntimeError
             raise kind(
                 f"training ended at step {self.state.global_step} of {self.state.max_steps}; run "
                 f"the same command again, it continues from {checkpoints.place}"
@@ -86,6 +89,19 @@ class GuardedTrainer(Trainer):
         """The newest checkpoint; what a crash left half written is removed."""
         shutil.rmtree(str(self.args.output_dir), ignore_errors=True)
         return self.checkpoints.newest()
+
+    def _is_finished(self, checkpoint: Path) -> bool:
+        """Whether SIGTERM came in the last step; then its weights are loaded, none is trained.
+
+        Trainer would go on behind the plan's end, where that lies within an epoch.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < state.max_steps:
+            return False
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state
+        self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        return True
 
     def _evened(self) -> Evened:
         rows, blank = cast(Any, self.train_dataset), cast(Any, self.data_collator).blank
@@ -138,7 +154,7 @@ class SaveAndStop(TrainerCallback):
         self.asked = asked
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if processes.agreed(self.asked.asked) and state.global_step < state.max_steps:
+        if processes.agreed(self.asked.asked):
             control.should_save = control.should_training_stop = True
 
 
@@ -191,7 +207,7 @@ def arguments(
     """A section's values under the names that Transformers uses."""
     runtime = Runtime.from_environment()
     staging = checkpoints.folder / "staging"
-    return kind(
+    made = kind(
         output_dir=str(staging),
         learning_rate=recipe.learning_rate,
         num_train_epochs=recipe.num_epochs,
@@ -216,6 +232,10 @@ def arguments(
         report_to="none",  # curves go through Curves: the same names in every stage
         **more,
     )
+    if processes.count() == 1:
+        # else Trainer splits each batch over all GPUs of the machine, unasked (DataParallel)
+        made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 def _check_parameters(model: torch.nn.Module | None) -> None:

@@ -63,4 +63,4 @@ def test_a_run_is_asked_for_by_name(store: Path) -> None:
 def test_a_mistyped_stage_is_one_line(store: Path) -> None:
     done = python(store, *MAIN, "export", "--between", "sft,pppo", "--out", "other.jsonl")
     assert done.returncode == 1
-    assert "'sft', 'ppo' or 'self_critique'" in done.stderr.splitlines()[-1]
+    assert "'sft', 'ppo', 'dpo', 'self_critique' or 'rlai" in done.stderr.splitlines()[-1]

@@ -45,6 +45,7 @@ def pair(index: int, prompt_set: str = "rollout") -> KeyRow:
             "policy_2": second * 8,
             "prompt_id": f"q{index}",
             "prompt_set": prompt_set,
+            "held_out": prompt_set == "held_out",
             "group": f"g{index}",
             "run": "a-run",
             "temperature": 1.0,

@@ -189,22 +189,23 @@ def test_alignment_24_a_run_with_few_checkpoints_ends_in_the_same_bytes(
     assert timeless(policy) == timeless(whole)
 
 
+@pytest.mark.parametrize(("update", "iteration"), [(6, 2), (14, 4)])
 def test_sigterm_ends_the_stage_after_the_iteration_with_a_checkpoint(
-    whole: Policy, train: Train, tmp_path: Path
+    whole: Policy, train: Train, tmp_path: Path, update: int, iteration: int
 ) -> None:
+    """In the last iteration, too: the stage never succeeds."""
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        at_call(patch, ppo, "update_policy", 6, ask_to_end, "before")
+        at_call(patch, ppo, "update_policy", update, ask_to_end, "before")
         with pytest.raises(Interrupted) as caught:
             train()
     (folder,) = (tmp_path / "checkpoints").glob("ppo-*")
-    assert "before iteration 3 of 4" in str(caught.value)
+    assert f"after iteration {iteration} of 4" in str(caught.value)
     assert str(folder) in str(caught.value)
-    assert steps(tmp_path / "checkpoints") == [1, 2]
-    assert Checkpoints(folder).newest() == folder / "checkpoint-2"
+    assert Checkpoints(folder).newest() == folder / f"checkpoint-{iteration}"
     assert signal.getsignal(signal.SIGTERM) == handler
     policy, done = iterations_of(train)
-    assert done == [3, 4]
+    assert done == [3, 4][iteration - 2 :]
     assert_same(policy, whole)
 
 

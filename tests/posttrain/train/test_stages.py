@@ -1,12 +1,15 @@
 """Base FT and SFT on tiny models: what they make, and what they refuse."""
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
-from posttrain.artifacts import BaseModel, Records, Reference, Tokens
+from posttrain.artifacts import BaseModel, Policy, Records, Reference, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.models.load import load_base, load_policy
@@ -19,6 +22,7 @@ from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.train import LoraRecipe
 from posttrain.tracking import read_history
 from posttrain.train import base_finetune, sft
+from posttrain.train.interrupt import Interrupted
 from posttrain.train.trainer import GuardedTrainer
 
 FAST = {"learning_rate": 1e-2, "num_epochs": 3, "batch_size": 2, "log_every_steps": 2}
@@ -123,6 +127,45 @@ def test_bad_steps_within_the_tolerance_are_skipped(
     recipe = BaseFinetuneRecipe(method="full", max_bad_steps=1, **FAST)
     domain = base_finetune.train(tokens, base, recipe)
     assert all(torch.isfinite(p).all() for p in load_base(domain).parameters())
+
+
+def full_base_ft(tokens: Tokens, base: BaseModel) -> BaseModel:
+    recipe = BaseFinetuneRecipe(method="full", max_steps=7, **FAST)
+    return base_finetune.train(tokens, base, recipe)
+
+
+def lora_sft(tokens: Tokens, base: BaseModel) -> Policy:
+    return sft.train(tokens, base, SftRecipe(method="lora", lora=LORA, max_steps=7, **FAST))
+
+
+@pytest.mark.parametrize("train", [full_base_ft, lora_sft])
+@pytest.mark.parametrize("last", [5, 7])
+def test_sigterm_saves_and_never_counts_as_success(
+    tokens: Tokens,
+    base: BaseModel,
+    train: Callable[[Tokens, BaseModel], BaseModel | Policy],
+    last: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the last of seven steps, too; the same call then ends in the same bits."""
+    whole = train(tokens, base)
+    original = GuardedTrainer._clip_grad_norm
+
+    def told(self: GuardedTrainer, model: torch.nn.Module) -> torch.Tensor:
+        if self.state.global_step == last - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GuardedTrainer, "_clip_grad_norm", told)
+        with pytest.raises(Interrupted, match=f"training ended at step {last} of 7"):
+            train(tokens, base)
+    resumed = train(tokens, base)
+    hashes = [made.manifest.files for made in (whole, resumed)]
+    weights = [{n: h for n, h in one.items() if n.endswith(".safetensors")} for one in hashes]
+    assert weights[0] == weights[1]
+    curves = [[p["step"] for p in read_history(made.path)] for made in (whole, resumed)]
+    assert curves[0] == curves[1]
 
 
 def test_training_that_ends_early_is_no_success_and_goes_on(
