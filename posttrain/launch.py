@@ -177,7 +177,10 @@ def _start_and_wait(stage: str, folder: Path, environment: dict[str, str], numbe
             f"{stage} was ended where it could not save; run the same command again, it continues "
             "from its last checkpoint if there is one"
         ) from failure
-    raise failure or RuntimeError(f"{stage}: accelerate ended with status {launcher.returncode}")
+    raise failure or RuntimeError(
+        f"{stage}: accelerate ended with status {launcher.returncode}, and its processes left no "
+        "word: ended from outside, or out of memory"
+    )
 
 
 def _tell(folder: Path, told: set[int]) -> None:

@@ -165,7 +165,9 @@ def test_when_one_process_is_killed_the_others_end(two: Callable[[], None], tmp_
     two()
     with pytest.raises(RuntimeError) as raised:
         run(launched.train, "die", tmp_path)
-    assert "Processes [1] left no word" in raised.value.__notes__[-1]
+    # the other may have been ended before it could tell that its neighbour is gone
+    words = "\n".join([str(raised.value), *getattr(raised.value, "__notes__", [])])
+    assert "left no word" in words
     assert gone(tmp_path)
 
 
