@@ -213,6 +213,10 @@ def main() -> None:
     except BaseException as error:
         Failure.of(error).save(folder, rank)
         raise SystemExit(1) from error
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # all is written; libraries' threads that outlive the interpreter's own end abort it at times
+    os._exit(0)
 
 
 def _work(stage: str, folder: Path, rank: int) -> None:
