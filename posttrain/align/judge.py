@@ -7,7 +7,7 @@ domain base with SFT merged in, without its output layer, in float32 while it tr
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import PeftModel
 from safetensors.torch import load_file
@@ -79,7 +79,7 @@ class Judge(nn.Module):
 
     def activation_checkpointing_enable(self, **more: Any) -> None:
         """Called by Trainer where the recipe asks for it."""
-        self.model.activation_checkpointing_enable(**more)
+        cast(PreTrainedModel, self.model).activation_checkpointing_enable(**more)
 
     def scorer(self, pad_id: int) -> Scorer:
         """The judge as whoever loads it will have it: weights at the runtime's precision."""
@@ -98,7 +98,8 @@ def new_judge(domain: BaseModel, assistant: Policy, recipe: RewardModelRecipe) -
         ValueError: the method does not fit what SFT made.
     """
     if recipe.method == "full":
-        own = load_merged(domain, assistant, trainable=True).base_model
+        whole = load_merged(domain, assistant, trainable=True)
+        own = cast(PreTrainedModel, whole.base_model)
         gib = own.num_parameters() * BYTES_IN_TRAINING / 2**30
         logging.getLogger(__name__).info(
             "reward_model.method is 'full': %.1f GiB for weights, gradients and Adam's moments, "
