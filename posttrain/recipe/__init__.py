@@ -16,7 +16,7 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
-from posttrain.recipe.section import Section
+from posttrain.recipe.section import REQUIRED, Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -117,6 +117,18 @@ class Recipe(Section):
         return {**data, **seeded}
 
     @model_validator(mode="after")
+    def everything_is_filled_in(self) -> Self:
+        for name, model in self:
+            for field, value in model if isinstance(model, Section) else ():
+                if isinstance(value, str) and REQUIRED in value.split("@")[0].split(":"):
+                    about = " ".join((type(model).model_fields[field].description or "").split())
+                    raise ValueError(
+                        f"{name}.{field} is {value!r}: it has no value until you write one. "
+                        f"What it is: {about}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
         for name, stage in self._aligning.items():
             if stage.max_new_tokens >= self.tokenize.max_length:
@@ -149,7 +161,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
+        sets = {
+            figure: probe.sets if probe.by_set else ()
+            for probe in self.evaluation.probes
+            for figure in probe.figures
+        }
         known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
@@ -266,6 +282,27 @@ class PostTrainingRecipe(Recipe):
                 "sft.method is 'full'; set it to 'lora', 'qlora', 'dora' or 'bottleneck': the "
                 "stages of alignment are adapters on one base, and of full models PPO would hold "
                 "four copies (the pipeline fine_tuning takes 'full')"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def a_reward_model_of_its_own_has_sft_merged_in(self) -> Self:
+        if self.reward_model.method == "full" and self.sft.method == "bottleneck":
+            raise ValueError(
+                "reward_model.method is 'full' and sft.method is 'bottleneck', whose adapter "
+                "cannot be merged into weights; set reward_model.method to 'adapter', or "
+                "sft.method to 'lora', 'qlora' or 'dora'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def the_value_function_is_an_adapter(self) -> Self:
+        from_reward = self.ppo is not None and self.ppo.value_init == "reward_model"
+        if self.preference_method == "ppo" and self.reward_model.method == "full" and from_reward:
+            raise ValueError(
+                "ppo.value_init is 'reward_model' and reward_model.method is 'full': the value "
+                "function is an adapter on the policy's base, and such a reward model has none; "
+                "set ppo.value_init to 'sft', or reward_model.method to 'adapter'"
             )
         return self
 
