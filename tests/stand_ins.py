@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import (
+    AddedToken,
     AutoModelForCausalLM,
     GemmaTokenizer,
     GenerationConfig,
@@ -94,12 +95,10 @@ def write_gemma(folder: Path) -> None:
     pieces = [*named, *(f"<0x{byte:02X}>" for byte in range(256))]
     vocabulary, merges = _train(trained, 900, special_tokens=pieces, limit_alphabet=300)
     tokenizer = GemmaTokenizer(
-        vocab=vocabulary,
-        merges=merges,
-        add_bos_token=True,
-        additional_special_tokens=named[-2:],
-        chat_template=GEMMA_TEMPLATE,
+        vocab=vocabulary, merges=merges, add_bos_token=True, chat_template=GEMMA_TEMPLATE
     )
+    # special by the tokenizer's table alone, as there: no attribute names them
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in named[-2:]])
     ends = tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])
     model = _model(
         "gemma3", tokenizer, bos_token_id=2, max_position_embeddings=32768, sliding_window=64
