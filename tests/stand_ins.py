@@ -8,6 +8,7 @@ templates are ours and render what the real ones render.
 import csv
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from tests.architectures import config
 from tests.hub import Hub
 
 GEMMA = "google/gemma-3-1b-it"
+GEMMA_BASE = "google/gemma-3-1b-pt"
 LLAMA = "beomi/Llama-3-Open-Ko-8B"
 DIALOGPT = "microsoft/DialoGPT-medium"
 QWEN = "Qwen/Qwen3-4B"
+QWEN_BASE = "Qwen/Qwen3-4B-Base"
 SOCRATIC = "JosephLee/korean-socratic-qa"
 NEWS = "daekeun-ml/naver-news-summarization-ko"
 
@@ -68,13 +71,13 @@ DIALOGPT_TEMPLATE = "{% for turn in messages %}{{ turn['content'] + eos_token }}
 
 
 def push_all(hub: Hub, folder: Path) -> None:
-    """Put every model and data set on a hub; Gemma's repository is gated."""
+    """Put every model and data set on a hub; Gemma's repositories are gated."""
     for name, write in MODELS.items():
         write(folder / name)
         if name == DIALOGPT:
             push_dialogpt(hub, folder / name)
         else:
-            hub.push("models", name, folder / name, token=TOKEN if name == GEMMA else None)
+            hub.push("models", name, folder / name, token=TOKEN if "gemma" in name else None)
     for name, write in DATASETS.items():
         write(folder / name)
         hub.push("datasets", name, folder / name)
@@ -87,7 +90,7 @@ def push_dialogpt(hub: Hub, folder: Path) -> None:
     hub.push("models", DIALOGPT, folder)
 
 
-def write_gemma(folder: Path) -> None:
+def write_gemma(folder: Path, chat_template: str | None = GEMMA_TEMPLATE) -> None:
     """Byte fallback in place of byte-level, and a beginning-of-text token that it adds itself."""
     named = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>"]
     trained = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -95,7 +98,7 @@ def write_gemma(folder: Path) -> None:
     pieces = [*named, *(f"<0x{byte:02X}>" for byte in range(256))]
     vocabulary, merges = _train(trained, 900, special_tokens=pieces, limit_alphabet=300)
     tokenizer = GemmaTokenizer(
-        vocab=vocabulary, merges=merges, add_bos_token=True, chat_template=GEMMA_TEMPLATE
+        vocab=vocabulary, merges=merges, add_bos_token=True, chat_template=chat_template
     )
     # special by the tokenizer's table alone, as there: no attribute names them
     tokenizer.add_tokens([AddedToken(token, special=True) for token in named[-2:]])
@@ -152,8 +155,8 @@ def write_dialogpt(folder: Path) -> None:
     tokenizer.backend_tokenizer.model.save(str(folder))
 
 
-def write_qwen(folder: Path) -> None:
-    """A chat model without a beginning-of-text token, that thinks before it answers."""
+def write_qwen(folder: Path, end: str = "<|im_end|>") -> None:
+    """No beginning-of-text token; the chat model's `end` is that of a turn."""
     vocabulary, merges = _train(
         _byte_level(), 800, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
@@ -163,10 +166,10 @@ def write_qwen(folder: Path) -> None:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         unk_token=None,
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
         chat_template=QWEN_TEMPLATE,
     )
-    ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    ends = tokenizer.convert_tokens_to_ids([end, "<|endoftext|>"])
     model = _model("qwen3", tokenizer, max_position_embeddings=40960)
     model.generation_config = GenerationConfig(
         eos_token_id=ends, pad_token_id=ends[1], do_sample=True, temperature=0.6, top_k=20
@@ -268,8 +271,10 @@ def write_news(folder: Path) -> None:
 
 MODELS: dict[str, Callable[[Path], None]] = {
     GEMMA: write_gemma,
+    GEMMA_BASE: partial(write_gemma, chat_template=None),
     LLAMA: write_llama,
     DIALOGPT: write_dialogpt,
     QWEN: write_qwen,
+    QWEN_BASE: partial(write_qwen, end="<|endoftext|>"),
 }
 DATASETS: dict[str, Callable[[Path], None]] = {SOCRATIC: write_socratic, NEWS: write_news}

@@ -20,7 +20,6 @@ from tests.stand_ins import (
     DIALOGPT,
     GEMMA,
     LLAMA,
-    MODELS,
     QWEN,
     SAFETENSORS_OF_DIALOGPT,
     TOKEN,
@@ -73,7 +72,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> Any:
 
 def move_main(hub: Hub, made: Path) -> None:
     """Someone pushes other weights to every model."""
-    for name in MODELS:
+    for name in REVISIONS:
         for file in (made / name).glob("*.safetensors"):
             tensors = load_file(file)
             save_file({key: tensor * 2 for key, tensor in tensors.items()}, file, {"format": "pt"})
@@ -87,7 +86,7 @@ def test_every_load_is_of_the_resolved_commit_and_stock_peft_reads_the_adapter(
     def run(home: str, *words: str) -> Any:
         return hub.run(tmp_path / home, "-m", "tests.on_hub", *words, token=TOKEN)
 
-    commits = {name: hub.repositories["models", name].refs[REVISIONS[name]] for name in MODELS}
+    commits = {name: hub.repositories["models", name].refs[REVISIONS[name]] for name in REVISIONS}
     words = ("resolve", str(records.path), chat_template, json.dumps(REVISIONS))
     bases = last_line(run("first", *words))
     for name, base in bases.items():
@@ -103,11 +102,11 @@ def test_every_load_is_of_the_resolved_commit_and_stock_peft_reads_the_adapter(
     assert hub.requests
     assert [r for r in hub.requests if not any(commit in r for commit in commits.values())] == []
 
-    files = {name: str(tmp_path / f"stock-{name.replace('/', '-')}") for name in MODELS}
-    asked = {name: (commits[name], adapters[name], files[name]) for name in MODELS}
+    files = {name: str(tmp_path / f"stock-{name.replace('/', '-')}") for name in REVISIONS}
+    asked = {name: (commits[name], adapters[name], files[name]) for name in REVISIONS}
     done = hub.run(tmp_path / "third", "-c", STOCK, json.dumps(asked), token=TOKEN)
     assert done.returncode == 0, done.stderr
-    for name in MODELS:
+    for name in REVISIONS:
         ours = load_file(tmp_path / name.replace("/", "-"))["logits"]
         torch.testing.assert_close(load_file(files[name])["logits"], ours, rtol=0, atol=1e-5)
         config = json.loads((Path(adapters[name]) / "adapter_config.json").read_bytes())
