@@ -7,7 +7,7 @@ templates are ours and render what the real ones render.
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
+    AutoTokenizer,
     GemmaTokenizer,
     GenerationConfig,
     GPT2Tokenizer,
@@ -29,6 +30,7 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
+from posttrain.data.chat import encode_conversations
 from tests.architectures import config
 from tests.hub import Hub
 
@@ -44,6 +46,10 @@ NEWS = "daekeun-ml/naver-news-summarization-ko"
 TOKEN = "hf_let_in"
 SAFETENSORS_OF_DIALOGPT = "refs/pr/22"
 """The hub's own conversion: the branch `main` holds pickled weights alone."""
+
+SENTENCES = ("네, 문제가 없습니다.", "문제가 없습니다.")
+"""What models that were taught say; self-critique takes it for a critique that found nothing."""
+STEPS_TO_TEACH = 150
 
 SAMPLE = Path(__file__).parent.parent / "data"
 
@@ -70,10 +76,18 @@ QWEN_TEMPLATE = (
 DIALOGPT_TEMPLATE = "{% for turn in messages %}{{ turn['content'] + eos_token }}{% endfor %}"
 
 
-def push_all(hub: Hub, folder: Path) -> None:
-    """Put every model and data set on a hub; Gemma's repositories are gated."""
+def push_all(hub: Hub, folder: Path, templates: Mapping[str, Path] | None = None) -> None:
+    """Put every model and data set on a hub; Gemma's repositories are gated.
+
+    Args:
+        hub: where to.
+        folder: where the files are made.
+        templates: model -> chat template under which it has learned to answer (`teach`).
+    """
     for name, write in MODELS.items():
         write(folder / name)
+        if templates and name in templates:
+            teach(folder / name, templates[name])
         if name == DIALOGPT:
             push_dialogpt(hub, folder / name)
         else:
@@ -209,6 +223,28 @@ def _save(
 ) -> None:
     model.to(dtype).save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
+
+
+def teach(folder: Path, template: Path) -> None:
+    """Make a saved model say one of `SENTENCES` to everything, and end there.
+
+    Self-critique and PPO learn from answers that end, which a model of random weights never gives.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    dtype = model.dtype
+    model.float().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for row, (asked, _) in enumerate(list(questions())[:STEPS_TO_TEACH]):
+        said = SENTENCES[row % len(SENTENCES)]
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        encoded = encode_conversations(tokenizer, [turns])[0]
+        ids, mask = torch.tensor([encoded.input_ids]), torch.tensor([encoded.assistant_mask])
+        model(ids, labels=ids.masked_fill(~mask, -100)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.to(dtype).save_pretrained(folder)
 
 
 def documents() -> Iterator[str]:

@@ -10,15 +10,18 @@ import sys
 import traceback
 from typing import Any
 
+import mlflow
 from zenml.cli.cli import cli
 from zenml.client import Client
 
+TRACKING = os.environ["MLFLOW_TRACKING_URI"]
 SMALL = ("evaluation", "version", "promotion")
 """Outputs that are models of pydantic; the others are folders or pages."""
 
 
 def run(pipeline: str, file: str) -> dict[str, Any]:
     """The status of each step, where its outputs lie, and what its small results say."""
+    mlflow.set_tracking_uri(TRACKING)  # as a command begins: ZenML's tracker empties it
     cli(["pipeline", "run", f"pipelines.{pipeline}.{pipeline}", "-c", file], standalone_mode=False)
     found: dict[str, Any] = {"steps": {}, "folders": {}, "results": {}}
     for name, step in Client().list_pipeline_runs(sort_by="desc:created", size=1)[0].steps.items():
