@@ -68,8 +68,11 @@ def load_actors(
 ) -> Actors:
     """Put policy, reference, reward model and value function on one copy of the base.
 
+    A reward model with weights of its own is a second model in memory.
+
     Raises:
-        ValueError: the SFT policy has full weights, or an artifact stands on another base.
+        ValueError: the SFT policy has full weights, an artifact stands on another base, or the
+            value function is to start from a reward model that has no adapter.
     """
     if assistant.facts.method == "full":
         gib = domain.facts.num_parameters * BYTES_OF_FULL / 2**30
@@ -78,12 +81,18 @@ def load_actors(
             f"would be four copies of the model, about {gib:.1f} GiB with gradients and Adam's "
             "moments; PPO runs with adapters on one base: set sft.method to lora"
         )
+    from_reward = recipe.value_init == "reward_model"
+    if from_reward and reward.facts.method == "full":
+        raise ValueError(
+            f"{reward.path}: full weights, and ppo.value_init is 'reward_model': the value "
+            "function is an adapter on the policy's base; set ppo.value_init to 'sft'"
+        )
     model = attach(load_base_of(domain, assistant), assistant, domain, POLICY, trainable=True)
     check_head(model)
     model = attach(model, assistant, domain, REFERENCE, trainable=False)
     scorer = load_scorer(model, reward, domain, sampling.pad_id, REWARD)
     head = new_head(model)
-    if recipe.value_init == "reward_model":
+    if from_reward:
         attach_folder(model, reward.path / "adapter", VALUE, trainable=True)
         head.load_state_dict(scorer.head.state_dict())
     else:

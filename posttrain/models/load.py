@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
@@ -123,15 +123,25 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     if policy.facts.method != "full":
         adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
         return cast(PreTrainedModel, adapted.eval())
-    policy.verify()
+    return _full(policy, trainable=False)
+
+
+def _full(policy: Policy, trainable: bool) -> PreTrainedModel:
     runtime = Runtime.from_environment()
-    model = _from_pretrained(str(policy.path / "weights"), "main", dtype(runtime), runtime)
-    model.requires_grad_(False)
+    precision = torch.float32 if trainable else dtype(runtime)
+    weights = policy.verify().path / "weights"
+    model = _from_pretrained(str(weights), "main", precision, runtime)
+    model.requires_grad_(trainable)
     return _placed(model, runtime)
 
 
-def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:
+def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> PreTrainedModel:
     """Load a policy as whole weights, its adapter merged into the base at 16 bits or more.
+
+    Args:
+        base: what the policy was trained on.
+        policy: the artifact.
+        trainable: as in `load_base`.
 
     Raises:
         ValueError: the policy is a bottleneck adapter, which no weights can hold.
@@ -139,14 +149,37 @@ def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "full":
-        return load_policy(base, policy)
+        return _full(policy, trainable)
     if facts.method == "bottleneck":
         raise ValueError(
             f"{policy.path}: a bottleneck adapter is not linear and cannot be merged into a base; "
             "start from the base that it was trained on, or from a version of another method"
         )
-    model = attach_folder(load_base(base), policy.path / "adapter", "policy", trainable=False)
-    return cast(PreTrainedModel, model.merge_and_unload())
+    whole = load_base(base, trainable)
+    model = attach_folder(whole, policy.path / "adapter", "policy", trainable=False)
+    merged = cast(PreTrainedModel, model.merge_and_unload())
+    merged.requires_grad_(trainable)
+    return merged
+
+
+def load_backbone(folder: Path) -> PreTrainedModel:
+    """Load a model without its output layer, frozen, from weights of our own.
+
+    Raises:
+        ValueError: a weight is missing, or there is one too many.
+    """
+    runtime = Runtime.from_environment()
+    model, found = AutoModel.from_pretrained(
+        str(folder),
+        dtype=dtype(runtime),
+        attn_implementation=attention(runtime),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if differing := sorted({*found["missing_keys"], *found["unexpected_keys"]}):
+        raise ValueError(f"{folder}: its weights differ from the model's in {differing[:4]}")
+    model.requires_grad_(False)
+    return _placed(model, runtime)
 
 
 def attach(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from zenml.config import DockerSettings, ResourceSettings
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
@@ -14,6 +15,7 @@ from zenml.integrations.mlflow.flavors.mlflow_experiment_tracker_flavor import (
     MLFlowExperimentTrackerSettings,
 )
 
+from cli.schema import run_schema
 from pipelines.fine_tuning import fine_tuning
 from pipelines.post_training import post_training
 from posttrain.recipe import PostTrainingRecipe, Recipe
@@ -93,6 +95,12 @@ def test_every_key_of_a_run_is_known(file: str) -> None:
 def test_the_command_in_the_comment_runs_the_file(file: str) -> None:
     found = re.search(COMMAND, Path(file).read_text(encoding="utf-8"))
     assert found and found.groups() == (found[1], found[1], file)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_editors_find_no_fault_with_it(file: str) -> None:
+    config = load(Path(file).read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(run_schema()).iter_errors(config)) == []
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -3,8 +3,10 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from posttrain.recipe import PostTrainingRecipe, Recipe
+from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.promotion import Limit
 from posttrain.reports import Stage
@@ -50,6 +52,18 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
     )
     with pytest.raises(ValueError, match=f"{start} {message}"):
         Recipe(**values)
+
+
+def test_no_base_ft_needs_no_figures(values: dict[str, Any]) -> None:
+    values["base_finetune"] = {"method": "none"}
+    assert Recipe(**values).base_finetune.method == "none"
+    values["base_finetune"] = {"method": "lora"}
+    with pytest.raises(ValueError, match=r"base_finetune\.learning_rate"):
+        Recipe(**values)
+    validator = Draft202012Validator(BaseFinetuneRecipe.model_json_schema())
+    assert [error.message for error in validator.iter_errors({"method": "none"})] == []
+    errors = [error.message for error in validator.iter_errors({"method": "lora"})]
+    assert "'learning_rate' is a required property" in errors
 
 
 def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
@@ -297,3 +311,21 @@ def test_from_config_needs_its_section(values: dict[str, Any]) -> None:
 def test_the_recipe_is_immutable(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe(**values).seed = 1  # type: ignore[misc]
+
+
+def test_alignment_21_a_reward_model_of_its_own_lends_the_value_function_nothing(
+    values: dict[str, Any],
+) -> None:
+    values["reward_model"]["method"] = "full"
+    with pytest.raises(ValueError, match=r"ppo\.value_init is 'reward_model'.* set .* to 'sft'"):
+        PostTrainingRecipe(**values)
+    values["ppo"]["value_init"] = "sft"
+    assert PostTrainingRecipe(**values).reward_model.method == "full"
+
+
+def test_a_bottleneck_cannot_be_merged_into_a_reward_model(values: dict[str, Any]) -> None:
+    values["reward_model"]["method"] = "full"
+    values["ppo"]["value_init"] = "sft"
+    values["sft"]["method"] = "bottleneck"
+    with pytest.raises(ValueError, match=r"sft\.method is 'bottleneck', whose adapter cannot be"):
+        PostTrainingRecipe(**values)
