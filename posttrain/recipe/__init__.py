@@ -1,6 +1,6 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -22,6 +22,7 @@ from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.validation import ValidationRecipe
+from posttrain.recipe.workload import workloads
 
 SEEDED = (
     "base_model",
@@ -52,6 +53,9 @@ SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
 
 class Recipe(Section):
     """A whole run, stage by stage, in the order of the DAG."""
+
+    aligns: ClassVar[bool] = False
+    """Whether the pipeline that takes it has the stages of alignment."""
 
     seed: int = 0
     """Seed of every section that names none of its own."""
@@ -229,11 +233,14 @@ class Recipe(Section):
             chat_template=self.template.chat_template,
             system=self.template.system,
             learn_prompts=self.tokenize.learn_prompts,
+            workloads=workloads(self, with_alignment=self.aligns),
         )
 
 
 class PostTrainingRecipe(Recipe):
     """A run with alignment: what `fine_tuning` can do without is required."""
+
+    aligns: ClassVar[bool] = True
 
     reward_model: RewardModelRecipe
     """Score from preference pairs."""

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from posttrain.recipe.section import Section
+from posttrain.recipe.workload import Workload
 
 
 class Preflight(Section):
@@ -30,3 +31,6 @@ class Preflight(Section):
 
     learn_prompts: bool
     """Whether SFT needs no `{% generation %}` marks."""
+
+    workloads: tuple[Workload, ...] = ()
+    """What each stage holds in memory."""
