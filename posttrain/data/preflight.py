@@ -24,9 +24,8 @@ def look(role: Role, source: Source) -> tuple[str, list[str]]:
     """
     revision = sources.commit(source) if source.format == "hub" else None
     columns: dict[str, None] = {}
-    num_rows = num_parts = 0
+    num_rows = 0
     for name, rows in parts(source, revision):
-        num_parts += 1
         for row in with_columns(role, source, name, islice(rows, LOOKED_AT)):
             columns |= dict.fromkeys(map(str, row))
             num_rows += 1

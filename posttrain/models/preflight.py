@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedToken
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
-from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.data.chat import encode_conversations, encode_prompts, special_ids
 from posttrain.models.bottleneck import places
 from posttrain.models.room import estimates, machine, shortages
 from posttrain.recipe.preflight import Preflight
@@ -147,7 +147,7 @@ def template_problems(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) 
         )
     if encoded is not None:
         learned = zip(encoded.input_ids, encoded.assistant_mask, strict=True)
-        if not any(on and token in tokenizer.all_special_ids for token, on in learned):
+        if not special_ids(tokenizer) & {token for token, on in learned if on}:
             problems.append(
                 "the chat template's {% generation %} marks leave out the end of the assistant's "
                 "turn: SFT would never learn to stop; put the end token inside the marks"
