@@ -31,6 +31,8 @@ from posttrain.recipe.section import Section
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.recipe.workload import Part, Workload
 
+GIB = 2**30
+
 FLOAT = 4
 """Bytes of a float32, in which adapters, heads, gradients and optimizer states are."""
 
@@ -74,6 +76,10 @@ class StageMemory(Section):
         """At its highest: a stage either trains or generates, and has gradients in the former."""
         held = self.exact - self.gradients
         return held + max(self.gradients + self.activations, self.cache + self.prefill)
+
+    def in_gib(self, part: str) -> str:
+        """A part, or `exact` or `total`, in words."""
+        return f"{getattr(self, part) / GIB:.1f} GiB"
 
     @property
     def largest(self) -> Part:

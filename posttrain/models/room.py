@@ -7,12 +7,10 @@ import torch
 from transformers import PreTrainedConfig
 
 from posttrain.models.device import attention, device, dtype
-from posttrain.models.memory import PARTS, StageMemory, estimate
+from posttrain.models.memory import GIB, PARTS, StageMemory, estimate
 from posttrain.recipe.section import Section
 from posttrain.recipe.workload import Workload
 from posttrain.runtime import Runtime
-
-GIB = 2**30
 
 
 class Machine(Section):
@@ -28,6 +26,11 @@ class Machine(Section):
     has_flash_attention: bool = False
     is_named: bool = True
     """Whether it is the machine that stages will run on for sure, and not just the one at hand."""
+
+    @property
+    def in_gib(self) -> str:
+        """Its size in words."""
+        return f"{self.size / GIB:.1f} GiB"
 
 
 def machine(runtime: Runtime) -> Machine:
@@ -67,15 +70,16 @@ def shortages(
     short, tight = [], []
     for stage, one in zip(stages, work, strict=True):
         part = stage.largest
-        size = f"{stage.total / GIB:.1f} GiB"
-        room = f"{available.name} has {available.size / GIB:.1f} GiB"
+        room = f"{available.name} has {available.in_gib}"
         change = one.advice.get(part, "choose a smaller base_model.source")
-        most = f"most of it {part} ({getattr(stage, part) / GIB:.1f} GiB)"
+        most = f"most of it {part} ({stage.in_gib(part)})"
         if stage.exact > available.size:
-            known = f"{stage.exact / GIB:.1f} GiB without activations"
+            known = f"{stage.in_gib('exact')} without activations"
             short.append(f"{stage.stage} takes {known}, {most}, and {room}: {change}")
         elif stage.total > available.size:
-            tight.append(f"{stage.stage} may take {size}, {most}, and {room}: {change}")
+            tight.append(
+                f"{stage.stage} may take {stage.in_gib('total')}, {most}, and {room}: {change}"
+            )
     return short, tight
 
 

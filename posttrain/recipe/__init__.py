@@ -11,7 +11,7 @@ from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.recipe.preflight import Preflight
+from posttrain.recipe.preflight import Preflight, preflight_of
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
@@ -22,7 +22,6 @@ from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.validation import ValidationRecipe
-from posttrain.recipe.workload import workloads
 
 SEEDED = (
     "base_model",
@@ -236,21 +235,7 @@ class Recipe(Section):
             ValueError: SFT has no data. A recipe may be written without, but not run.
         """
         self._require("instructions", "sft trains on it")
-        fields, longest = self.longest_sequence
-        with_lora = self.sft.method in ("lora", "qlora", "dora")
-        targets = {"sft": self.sft.lora.target_modules if with_lora else ()}
-        if self.base_finetune.method == "lora":
-            targets["base_finetune"] = self.base_finetune.lora.target_modules
-        return Preflight(
-            target_modules=targets,
-            bottleneck=("sft",) if self.sft.method == "bottleneck" else (),
-            longest_sequence=longest,
-            longest_fields=fields,
-            chat_template=self.template.chat_template,
-            system=self.template.system,
-            learn_prompts=self.tokenize.learn_prompts,
-            workloads=workloads(self, with_alignment=self.aligns),
-        )
+        return preflight_of(self)
 
 
 class PostTrainingRecipe(Recipe):

@@ -32,7 +32,7 @@ def _sentence(
             return f"{path}: there is no such field{nearest(names[-1], known)}"
         case "missing":
             field = section.model_fields.get(names[-1]) if section is not None else None
-            meaning = " ".join((field.description if field else None or "").split())
+            meaning = " ".join(((field.description if field else None) or "").split())
             return f"{path}: is missing; add it{f' ({meaning})' if meaning else ''}"
         case "value_error" | "assertion_error":
             text = str(context.get("error", message))
