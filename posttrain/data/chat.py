@@ -59,7 +59,7 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """Ids that end an answer: the template's end of turn, and the tokenizer's end of text."""
     trial = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     encoded = encode_conversations(tokenizer, [trial])[0]
-    special = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     turn = [
         token
         for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True)
@@ -67,6 +67,16 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     ]
     # the last: a template may mark the turn's header too
     return tuple(dict.fromkeys([*turn[-1:], tokenizer.eos_token_id]))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Ids of control tokens.
+
+    `all_special_ids` has those with a role alone (BOS, EOS, ...): Gemma 3's `<end_of_turn>` and
+    Llama 3's `<|eot_id|>` are special without one.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
 
 def _render(

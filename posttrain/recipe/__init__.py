@@ -1,6 +1,6 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -11,12 +11,12 @@ from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.recipe.preflight import Preflight
+from posttrain.recipe.preflight import Preflight, preflight_of
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
-from posttrain.recipe.section import Section
+from posttrain.recipe.section import REQUIRED, Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -52,6 +52,9 @@ SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
 
 class Recipe(Section):
     """A whole run, stage by stage, in the order of the DAG."""
+
+    aligns: ClassVar[bool] = False
+    """Whether the pipeline that takes it has the stages of alignment."""
 
     seed: int = 0
     """Seed of every section that names none of its own."""
@@ -117,6 +120,18 @@ class Recipe(Section):
         return {**data, **seeded}
 
     @model_validator(mode="after")
+    def everything_is_filled_in(self) -> Self:
+        for name, model in self:
+            for field, value in model if isinstance(model, Section) else ():
+                if isinstance(value, str) and REQUIRED in value.split("@")[0].split(":"):
+                    about = " ".join((type(model).model_fields[field].description or "").split())
+                    raise ValueError(
+                        f"{name}.{field} is {value!r}: it has no value until you write one. "
+                        f"What it is: {about}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
         for name, stage in self._aligning.items():
             if stage.max_new_tokens >= self.tokenize.max_length:
@@ -149,7 +164,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
+        sets = {
+            figure: probe.sets if probe.by_set else ()
+            for probe in self.evaluation.probes
+            for figure in probe.figures
+        }
         known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
@@ -216,24 +235,13 @@ class Recipe(Section):
             ValueError: SFT has no data. A recipe may be written without, but not run.
         """
         self._require("instructions", "sft trains on it")
-        fields, longest = self.longest_sequence
-        with_lora = self.sft.method in ("lora", "qlora", "dora")
-        targets = {"sft": self.sft.lora.target_modules if with_lora else ()}
-        if self.base_finetune.method == "lora":
-            targets["base_finetune"] = self.base_finetune.lora.target_modules
-        return Preflight(
-            target_modules=targets,
-            bottleneck=("sft",) if self.sft.method == "bottleneck" else (),
-            longest_sequence=longest,
-            longest_fields=fields,
-            chat_template=self.template.chat_template,
-            system=self.template.system,
-            learn_prompts=self.tokenize.learn_prompts,
-        )
+        return preflight_of(self)
 
 
 class PostTrainingRecipe(Recipe):
     """A run with alignment: what `fine_tuning` can do without is required."""
+
+    aligns: ClassVar[bool] = True
 
     reward_model: RewardModelRecipe
     """Score from preference pairs."""
