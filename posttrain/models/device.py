@@ -156,7 +156,7 @@ def this_machine(runtime: Runtime) -> Machine:
 def kernels(runtime: Runtime, architecture: str) -> Kernels:
     """What models of an architecture compute with here; logged once."""
     chosen = choose(this_machine(runtime), runtime, architecture)
-    _say(f"{architecture}: {chosen}")
+    _say(f"{architecture or 'models'}: {chosen}")
     return chosen
 
 

@@ -278,23 +278,18 @@ class PostTrainingRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
-    def a_reward_model_of_its_own_has_sft_merged_in(self) -> Self:
-        if self.reward_model.method == "full" and self.sft.method == "bottleneck":
+    def a_reward_model_of_its_own_has_sft_merged_in_and_lends_no_adapter(self) -> Self:
+        if self.reward_model.method != "full":
+            return self
+        if self.sft.method == "bottleneck":
             raise ValueError(
-                "reward_model.method is 'full' and sft.method is 'bottleneck', whose adapter "
-                "cannot be merged into weights; set reward_model.method to 'adapter', or "
-                "sft.method to 'lora', 'qlora' or 'dora'"
+                "reward_model.method is 'full' and sft.method is 'bottleneck', which cannot be "
+                "merged into weights; set reward_model.method to 'adapter', or sft.method to 'lora'"
             )
-        return self
-
-    @model_validator(mode="after")
-    def the_value_function_is_an_adapter(self) -> Self:
-        from_reward = self.ppo is not None and self.ppo.value_init == "reward_model"
-        if self.preference_method == "ppo" and self.reward_model.method == "full" and from_reward:
+        if isinstance(self.answering, PpoRecipe) and self.answering.value_init != "sft":
             raise ValueError(
-                "ppo.value_init is 'reward_model' and reward_model.method is 'full': the value "
-                "function is an adapter on the policy's base, and such a reward model has none; "
-                "set ppo.value_init to 'sft', or reward_model.method to 'adapter'"
+                "ppo.value_init is 'reward_model' and reward_model.method is 'full', which makes "
+                "no adapter to start from; set ppo.value_init to 'sft'"
             )
         return self
 
