@@ -71,7 +71,7 @@ def load_exported(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFas
         raise ValueError(f"{folder}: changed since it was exported: {changed}; export it again")
     if facts.format == "merged":
         return load_weights(folder), tokenizer, facts
-    base = load_weights(_base(folder, facts), quantization=facts.quantization)
+    base = load_weights(_base(folder, facts), facts.quantization)
     model = attach_folder(base, folder, "policy", trainable=False)
     return cast(PreTrainedModel, model.eval()), tokenizer, facts
 
