@@ -81,7 +81,5 @@ def _undecided(tokenizer: PreTrainedTokenizerFast, token: int) -> bool:
 
 def _decoded(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[int]) -> str:
     return str(
-        tokenizer.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     )

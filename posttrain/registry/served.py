@@ -4,38 +4,36 @@ MLflow copies this file into its folder and executes it there; nothing is pickle
 of posttrain lies beside it in `code/`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel
 
 from posttrain.data.chat import encode_prompts, end_tokens
 from posttrain.models.exported import load_exported
 from posttrain.models.generate import Sampling, generate
+from posttrain.recipe.inference import InferenceRecipe
 
 ARTIFACT = "model"
-BATCH = 8
-"""Rows answered side by side."""
 
 Conversation = list[dict[str, str]]
 
 
-class Answers(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class Answers(PythonModel):
     """Rows with `messages` or a `prompt` in, an assistant's message a row out."""
 
     def load_context(self, context: Any) -> None:
         """Load the exported folder; refused where its tokenizer, template or weights changed."""
         folder = Path(context.artifacts[ARTIFACT])
-        self.model, self.tokenizer, _ = load_exported(folder)
+        self.model, self.tokenizer, self.facts = load_exported(folder)
         self.end_ids = end_tokens(self.tokenizer)
 
     def predict(
-        self,
-        context: Any,
-        model_input: pd.DataFrame,
-        params: dict[str, Any],
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, str]]:
         """Answer each row.
 
@@ -43,25 +41,24 @@ class Answers(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             MlflowException: a row holds neither or both, or is too long for the model.
         """
         try:
-            conversations = [conversation(row) for row in model_input.to_dict(orient="records")]
+            conversations = [conversation(row) for row in model_input.to_dict("records")]
             prompts = encode_prompts(self.tokenizer, conversations)
-            sampling = Sampling(
-                **params, end_ids=self.end_ids, pad_id=self.end_ids[0], batch_size=BATCH
-            )
+            recipe = InferenceRecipe.model_validate(params or {})
+            sampling = Sampling(**recipe.model_dump(), end_ids=self.end_ids, pad_id=self.end_ids[0])
             responses = generate(self.model, prompts, sampling)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return [
             {
                 "role": "assistant",
-                "content": self.tokenizer.decode(response, skip_special_tokens=True).strip(),
+                "content": str(self.tokenizer.decode(response, skip_special_tokens=True)).strip(),
                 "finish_reason": "stop" if response[-1] in self.end_ids else "length",
             }
             for response in responses
         ]
 
 
-def conversation(row: dict[str, Any]) -> Conversation:
+def conversation(row: Mapping[Any, Any]) -> Conversation:
     """A row as a conversation that the model is to answer.
 
     Raises:
