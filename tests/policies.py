@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
@@ -13,6 +11,7 @@ from posttrain.models.load import load_base
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method, QuantizationRecipe
 
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora", "dora", "bottleneck")
+MERGEABLE = METHODS[:-1]
 
 
 def make_policy(base: BaseModel, method: Method, folder: Path) -> Policy:
@@ -46,10 +45,3 @@ def _move(weights: dict[str, torch.nn.Parameter]) -> None:
     with torch.no_grad():
         for weight in weights.values():
             weight += 0.02 * torch.randn_like(weight)
-
-
-def logits(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of every position, in float32."""
-    with torch.no_grad():
-        found: torch.Tensor = model(input_ids=ids, use_cache=False).logits
-    return found.float()
