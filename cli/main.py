@@ -8,6 +8,7 @@ import typer
 
 from cli.chat import chat
 from cli.dashboard import dashboard
+from cli.export import export
 from cli.init import init
 from cli.preferences import preferences
 from cli.report import report
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, dashboard, init, schema):
+for command in (report, chat, export, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 

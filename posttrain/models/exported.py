@@ -71,7 +71,8 @@ def load_exported(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFas
         raise ValueError(f"{folder}: changed since it was exported: {changed}; export it again")
     if facts.format == "merged":
         return load_weights(folder), tokenizer, facts
-    base = load_weights(_base(folder, facts), quantization=facts.quantization)
+    base = load_weights(_base(folder, facts), facts.quantization)
+    base.name_or_path = facts.base.source  # as adapter_config.json has it: PEFT warns else
     model = attach_folder(base, folder, "policy", trainable=False)
     return cast(PreTrainedModel, model.eval()), tokenizer, facts
 
@@ -125,19 +126,27 @@ def _tokenizer(folder: Path, facts: ExportedFacts) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _base(folder: Path, facts: ExportedFacts) -> Path:
-    """Where the base's weights lie, if they are still those of the training."""
-    reference = facts.base
+def weights_of_base(reference: Reference, folder: Path) -> Path:
+    """Where the weights of a `peft` folder's base lie.
+
+    Raises:
+        ValueError: a local folder is not there any more.
+    """
     if reference.kind == "local" and not Path(reference.source).is_dir():
         raise ValueError(
             f"{folder}: its base {reference.source} is not there; put it back, or export with "
             "--format merged"
         )
-    weights = weights_folder_of(reference, folder)
-    found = fingerprint(reference, weights, facts.tokenizer_hash)
+    return weights_folder_of(reference, folder)
+
+
+def _base(folder: Path, facts: ExportedFacts) -> Path:
+    """The base's weights, if they are still those that the adapter stands on."""
+    weights = weights_of_base(facts.base, folder)
+    found = fingerprint(facts.base, weights, facts.tokenizer_hash)
     if found != facts.base_fingerprint:
         raise ValueError(
             f"{folder}: stands on base fingerprint {facts.base_fingerprint[:12]}, and "
-            f"{reference.source} has {found[:12]}; put the old weights back"
+            f"{facts.base.source} has {found[:12]}; put the old weights back"
         )
     return weights

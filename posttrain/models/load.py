@@ -77,13 +77,15 @@ def _from_pretrained(
 
 
 def load_weights(
-    source: str | Path, revision: str = "main", quantization: QuantizationRecipe | None = None
+    folder: Path,
+    quantization: QuantizationRecipe | None = None,
+    precision: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """Frozen weights of a folder or a hub id in eval mode, at the runtime's precision or 4 bits."""
+    """Load a folder's weights, frozen and in eval mode, at the runtime's precision or another."""
     runtime = Runtime.from_environment()
     if quantization is not None:
-        return _quantized(str(source), revision, quantization, runtime)
-    model = _from_pretrained(str(source), revision, dtype(runtime), runtime)
+        return _quantized(str(folder), "main", quantization, runtime)
+    model = _from_pretrained(str(folder), "main", precision or dtype(runtime), runtime)
     model.requires_grad_(False)
     return _placed(model, runtime)
 
