@@ -9,7 +9,7 @@ computed: neither batch size nor padding nor torch's global state changes what i
 Shapes: N prompts, B rows still in the batch, S prompt positions, T new tokens, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -150,7 +150,7 @@ def decode(
     rows: Sequence[Sequence[int]],
     draws_BT: Tensor,
     sampling: Sampling,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor]]:
     """The decode loop: at each position, the rows still in the batch and the token of each.
 
     Rows are named by their place in `rows`; one that has ended leaves when enough others have.

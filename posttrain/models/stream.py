@@ -5,7 +5,7 @@ pieces of text joined are the text of the whole answer.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 
 from peft import PeftModel
@@ -22,7 +22,7 @@ UNREADABLE = "\ufffd"
 
 def stream(
     model: PreTrainedModel | PeftModel, prompt: Sequence[int], sampling: Sampling
-) -> Iterator[int]:
+) -> Generator[int]:
     """Answer one prompt, a token at a time, the end token included.
 
     Always our own loop, whatever the runtime asks of `generate`.
@@ -48,7 +48,7 @@ def text_of(
 
 def pieces(
     tokenizer: PreTrainedTokenizerFast, tokens: Iterable[int], end_ids: Sequence[int]
-) -> Iterator[str]:
+) -> Generator[str]:
     """The same text bit by bit, one piece a token and one at the end; pieces may be empty.
 
     A piece waits until later tokens cannot change it: half a character waits for its other bytes,

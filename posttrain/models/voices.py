@@ -3,7 +3,7 @@
 The base answers through the policy's own tokenizer and chat template.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
 from posttrain.data.chat import end_tokens
+from posttrain.models.exported import load_exported
 from posttrain.models.generate import Sampling
 from posttrain.models.load import load_base_of, load_policy
 from posttrain.models.stream import stream
@@ -33,7 +34,7 @@ class Voice:
     silenced: PeftModel | None = None
     """The model whose adapter is off while this one computes a token."""
 
-    def tokens(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int]:
         """Answer one prompt, a token at a time; two voices of one model may take turns."""
         with closing(stream(self.model, prompt, sampling)) as tokens:
             while True:
@@ -84,22 +85,45 @@ def of_artifacts(base: BaseModel, policy: Policy, title: str) -> Source:
     )
 
 
+def of_folder(folder: Path) -> Source:
+    """What `posttrain export` wrote, its weights in memory from here on.
+
+    Raises:
+        ValueError: the folder is none of ours, or has changed since it was exported.
+    """
+    model, tokenizer, facts = load_exported(folder)
+    return Source(
+        title=f"{facts.name} version {facts.version} in {folder}",
+        tokenizer=tokenizer,
+        max_positions=model.config.get_text_config().max_position_embeddings,
+        load=lambda adapter: _exported_voices(model, folder, adapter),
+    )
+
+
 def _voices(base: BaseModel, policy: Policy, adapter: Adapter) -> tuple[Voice, ...]:
     if adapter == "off":
         return (Voice("base", load_base_of(base, policy)),)
-    return with_base(load_policy(base, policy), lambda: load_base_of(base, policy), adapter)
-
-
-def with_base(
-    policy: PreTrainedModel | PeftModel, base: Callable[[], PreTrainedModel], adapter: Adapter
-) -> tuple[Voice, ...]:
-    """The policy's voice, and before it its base's where both are wanted.
-
-    One model serves as both where the adapter can be switched off.
-    """
-    spoken = Voice("adapter", policy)
+    spoken = load_policy(base, policy)
     if adapter == "on":
-        return (spoken,)
-    if isinstance(policy, PeftModel):
-        return Voice("base", policy, silenced=policy), spoken
-    return Voice("base", base()), spoken
+        return (Voice("adapter", spoken),)
+    if isinstance(spoken, PeftModel):
+        return _both(spoken)
+    return Voice("base", load_base_of(base, policy)), Voice("adapter", spoken)
+
+
+def _exported_voices(
+    model: PreTrainedModel | PeftModel, folder: Path, adapter: Adapter
+) -> tuple[Voice, ...]:
+    if adapter == "on":
+        return (Voice("adapter", model),)
+    if not isinstance(model, PeftModel):
+        raise ValueError(
+            f"{folder}: holds whole weights, and its base cannot be told apart; leave --adapter "
+            f"out, or name an export of --format peft or the registered version for {adapter!r}"
+        )
+    return _both(model) if adapter == "both" else (Voice("base", model.unload()),)
+
+
+def _both(model: PeftModel) -> tuple[Voice, ...]:
+    """One model in memory for base and policy: its adapter is switched off for the one."""
+    return Voice("base", model, silenced=model), Voice("adapter", model)
