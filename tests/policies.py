@@ -8,7 +8,10 @@ from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.load import load_base
+from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method, QuantizationRecipe
+from posttrain.registry.register import register
+from tests import samples
 
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora", "dora", "bottleneck")
 MERGEABLE = METHODS[:-1]
@@ -39,6 +42,15 @@ def make_policy(base: BaseModel, method: Method, folder: Path) -> Policy:
         figures={},
     )
     return Policy.write(folder, "sft", facts)
+
+
+def register_policy(base: BaseModel, method: Method, folder: Path, name: str) -> Policy:
+    """Such a policy as the next version of `name`, with the samples' figures."""
+    policy = make_policy(base, method, folder)
+    evaluation = samples.evaluation(policy.content_hash())
+    recipe = RegistrationRecipe(model_name=name, summary="Answers visitors.", languages=("ko",))
+    register(base, policy, evaluation, recipe, {"git_commit": "3d46a12"})
+    return policy
 
 
 def _move(weights: dict[str, torch.nn.Parameter]) -> None:
