@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.chat import check_store, only_model
+from cli.named import check_store, only_model
 
 
 def export(
