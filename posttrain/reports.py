@@ -31,10 +31,10 @@ class StageEvaluation(Section):
 
     stage: Stage
     figures: dict[str, Figure]
-    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name,
-    `probe.set` where a probe reports by set; from the reward model on `mean_score`, `score_std`,
-    `kl_to_sft`; with a second round `rlaif_score`, `rlaif_score_std`, by the second reward model;
-    `ended_share`, `mean_length` (tokens)."""
+    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name
+    (`name_1`, `name_2`, `name_l` of ROUGE), `probe.set` where a probe reports by set; from the
+    reward model on `mean_score`, `score_std`, `kl_to_sft`; with a second round `rlaif_score`,
+    `rlaif_score_std`, by the second reward model; `ended_share`, `mean_length` (tokens)."""
 
     samples: tuple[Sample, ...]
     """The same questions for every stage."""

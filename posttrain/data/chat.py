@@ -81,28 +81,28 @@ def control_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     return sorted((token for token in added if not token.isspace()), key=len, reverse=True)
 
 
-def control_ids(tokenizer: PreTrainedTokenizerFast) -> set[int]:
-    """Ids of these strings.
-
-    More than the tokenizer's `all_special_ids`, which lacks what has no role of its own there:
-    Llama 3's `<|eot_id|>`, Gemma's `<end_of_turn>`.
-    """
-    added = tokenizer.added_tokens_decoder.items()
-    return {number for number, token in added if not token.content.isspace()}
-
-
 def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """Ids that end an answer: the template's end of turn, and the tokenizer's end of text."""
     trial = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     encoded = encode_conversations(tokenizer, [trial])[0]
-    controls = control_ids(tokenizer)
+    special = special_ids(tokenizer)
     turn = [
         token
         for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True)
-        if on and token in controls
+        if on and token in special
     ]
     # the last: a template may mark the turn's header too
     return tuple(dict.fromkeys([*turn[-1:], tokenizer.eos_token_id]))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Ids of control tokens.
+
+    `all_special_ids` has those with a role alone (BOS, EOS, ...): Gemma 3's `<end_of_turn>` and
+    Llama 3's `<|eot_id|>` are special without one.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
 
 def _render(

@@ -48,9 +48,12 @@ CURVES = {
 PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain")
 """Stand first in tables."""
 
+ROUGE = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L"}
+"""Figures of a probe named `rouge`."""
+
 LOWER_IS_BETTER = frozenset({*PERPLEXITIES, "violation_rate"})
 HIGHER_IS_BETTER = frozenset(
-    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score"}
+    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score", *ROUGE}
 )
 
 
@@ -64,7 +67,7 @@ def figure_label(name: str) -> str:
     if name in FIGURES:
         return FIGURES[name]
     probe, _, subset = name.partition(".")
-    label = probe.replace("_", " ").capitalize()
+    label = ROUGE.get(probe) or probe.replace("_", " ").capitalize()
     return f"{label} {subset}" if subset else label
 
 

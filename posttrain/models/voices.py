@@ -6,6 +6,7 @@ The base answers through the policy's own tokenizer and chat template.
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from peft import PeftModel

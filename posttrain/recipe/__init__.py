@@ -16,7 +16,7 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
-from posttrain.recipe.section import Section
+from posttrain.recipe.section import REQUIRED, Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -117,6 +117,18 @@ class Recipe(Section):
         return {**data, **seeded}
 
     @model_validator(mode="after")
+    def everything_is_filled_in(self) -> Self:
+        for name, model in self:
+            for field, value in model if isinstance(model, Section) else ():
+                if isinstance(value, str) and REQUIRED in value.split("@")[0].split(":"):
+                    about = " ".join((type(model).model_fields[field].description or "").split())
+                    raise ValueError(
+                        f"{name}.{field} is {value!r}: it has no value until you write one. "
+                        f"What it is: {about}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
         for name, stage in self._aligning.items():
             if stage.max_new_tokens >= self.tokenize.max_length:
@@ -149,7 +161,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
+        sets = {
+            figure: probe.sets if probe.by_set else ()
+            for probe in self.evaluation.probes
+            for figure in probe.figures
+        }
         known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]

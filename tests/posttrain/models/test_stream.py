@@ -1,4 +1,4 @@
-"""Streaming against `generate`, and pieces of text against the whole, on tokenizers of two kinds."""
+"""Streaming against `generate`; pieces of text against the whole, on two kinds of tokenizers."""
 
 import random
 
@@ -63,7 +63,7 @@ def test_pieces_of_any_tokens_joined_are_the_whole_text(
     chosen = tokenizer if kind == "byte level" else with_byte_fallback()
     ends = (chosen.convert_tokens_to_ids("<|end|>"),)
     draw = random.Random(0)
-    for _ in range(300):
+    for _ in range(1_000):
         ids = draw.choices(range(len(chosen)), k=draw.randint(1, 25))
         ids = ids[: ids.index(ends[0]) + 1] if ends[0] in ids else ids
         assert "".join(pieces(chosen, ids, ends)) == text_of(chosen, ids, ends)
@@ -81,7 +81,7 @@ def test_control_tokens_and_the_end_are_no_text(tokenizer: PreTrainedTokenizerFa
 
 def with_byte_fallback() -> PreTrainedTokenizerFast:
     """As SentencePiece's: a few words, and bytes for all else."""
-    words = ["<|end|>", "▁", "한", "국", "그", "리", "고", "번", "째", "안", "녕"]
+    words = ["<|end|>", "<|user|>", "▁", "한", "국", "그", "리", "고", "번", "째", "안", "녕"]
     entries = words + [f"<0x{byte:02X}>" for byte in range(256)]
     model = models.BPE(
         vocab={entry: place for place, entry in enumerate(entries)},
@@ -101,4 +101,6 @@ def with_byte_fallback() -> PreTrainedTokenizerFast:
             decoders.Strip(" ", 1, 0),
         ]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|end|>", additional_special_tokens=["<|user|>"]
+    )

@@ -52,6 +52,61 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
         Recipe(**values)
 
 
+def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
+    probe = {"name": "rouge", "kind": "rouge", "sets": ["A"], "by_set": True}
+    values["evaluation"]["probes"].append(probe)
+    limits = values["promotion"]["limits"]
+    limits += [{"figure": "rouge_l", "at_least": 0.2}, {"figure": "rouge_2.A", "at_least": 0.1}]
+    Recipe(**values)
+    limits.append({"figure": "rouge", "at_least": 0.2})
+    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', 'rouge_2'"):
+        Recipe(**values)
+
+
+def test_no_probe_takes_the_name_of_one_of_rouges_figures(values: dict[str, Any]) -> None:
+    values["evaluation"]["probes"] += [
+        {"name": "rouge", "kind": "rouge", "sets": ["A"]},
+        {"name": "rouge_l", "kind": "exact_match", "sets": ["A"]},
+    ]
+    with pytest.raises(ValueError, match=r"names used twice: \['rouge_l'\]"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "about"),
+    [
+        ("base_model", "source", "registry:REQUIRED@champion", "What to load"),
+        ("self_critique", "constitution", "REQUIRED", "Path of the principles"),
+    ],
+)
+def test_what_only_a_user_can_write_is_refused_until_written(
+    values: dict[str, Any], section: str, field: str, value: str, about: str
+) -> None:
+    values["base_model"] = {"source": "a/b"}
+    Recipe(**values)
+    values[section][field] = value
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    start = f"{section}.{field} is {value!r}: it has no value until you write one. What it is:"
+    assert f"{start} {about}" in str(error.value)
+
+
+def test_required_data_are_named_by_their_columns(values: dict[str, Any]) -> None:
+    source = {"source": "REQUIRED", "compose": {"prompt": "요약: {text}"}}
+    values["ingest"]["instructions"] = source | {"fields": {"response": "summary"}}
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    assert (
+        "ingest.instructions.source is REQUIRED: these are your own data; write the path of a file "
+        "(or a hub id, with `format: hub`) whose rows have the columns 'text' and 'summary'"
+    ) in str(error.value)
+    values["ingest"]["instructions"] = {"source": "REQUIRED"}
+    with pytest.raises(
+        ValueError, match=r"the column 'messages', or 'prompt' and 'response' \(ing"
+    ):
+        Recipe(**values)
+
+
 @pytest.mark.parametrize("figure", ["mean_score", "score_std", "kl_to_sft"])
 def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
     values: dict[str, Any], figure: str
