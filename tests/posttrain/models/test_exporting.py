@@ -63,20 +63,7 @@ def half_base(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Ba
 
 @pytest.mark.parametrize("method", MERGEABLE)
 @pytest.mark.parametrize("name", NAMES)
-def test_merged_weights_are_base_and_adapter_in_float32(
-    name: str, method: Method, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
-    found = version(make_base(name, tokenizer, tmp_path / "base"), method, tmp_path)
-    _, expected = write_merged(found, tmp_path / "out", torch.float32)
-    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
-    assert torch.allclose(trial_logits(merged, tokenizer), expected, rtol=0, atol=1e-5)
-    before = trial_logits(load_weights(found.base.path / "weights"), tokenizer)
-    assert not torch.allclose(before, expected, atol=0.1)
-
-
-@pytest.mark.parametrize("method", MERGEABLE)
-@pytest.mark.parametrize("name", NAMES)
-def test_merged_weights_are_base_and_adapter_in_bfloat16(
+def test_merged_weights_are_base_and_adapter(
     name: str,
     method: Method,
     tokenizer: PreTrainedTokenizerFast,
@@ -85,14 +72,18 @@ def test_merged_weights_are_base_and_adapter_in_bfloat16(
 ) -> None:
     base = half_base(name, tokenizer, tmp_path / "base")
     found = version(base, method, tmp_path)
+    before = trial_logits(load_weights(base.path / "weights"), tokenizer)
+    # in float32
+    _, expected = write_merged(found, tmp_path / "whole", torch.float32)
+    assert not torch.allclose(before, expected, atol=0.1)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").eval()
+    assert torch.allclose(trial_logits(plain, tokenizer), expected, rtol=0, atol=1e-5)
+    # in bfloat16, as near as 16 bits come: each weight is the exact merge, rounded once
     assert stored_precision(base) == torch.bfloat16
-    _, expected = write_merged(found, tmp_path / "out", torch.bfloat16)
-    _, exact = write_merged(found, tmp_path / "exact", torch.float32)
-    assert torch.equal(expected, exact)
-    # as near as 16 bits come: each weight is the exact merge, rounded once
-    stored, wanted = (load_file(tmp_path / f / "model.safetensors") for f in ("out", "exact"))
-    assert all(torch.equal(stored[key], wanted[key].bfloat16()) for key in wanted)
-    logits = trial_logits(load_weights(tmp_path / "out"), tokenizer)
+    write_merged(found, tmp_path / "half", torch.bfloat16)
+    whole, half = (load_file(tmp_path / f / "model.safetensors") for f in ("whole", "half"))
+    assert all(torch.equal(half[key], whole[key].bfloat16()) for key in whole)
+    logits = trial_logits(load_weights(tmp_path / "half"), tokenizer)
     assert (logits.softmax(-1) - expected.softmax(-1)).abs().max() <= 1e-3
     # which is less than computing in 16 bits does by itself
     monkeypatch.setenv("POSTTRAIN_DTYPE", "bfloat16")
