@@ -94,7 +94,7 @@ def write_merged(
         )
     tokenizer = load_tokenizer(base)
     if facts.method == "full":
-        model = load_weights(policy.path / "weights", precision=torch.float32)
+        model = _exact(load_weights(policy.path / "weights", precision=torch.float32))
         logits = trial_logits(model, tokenizer)
     else:
         adapted = attach_folder(_in_float32(base), policy.path / "adapter", "policy", False)
@@ -127,6 +127,7 @@ def _facts(version: Version, layout: Literal["peft", "merged"]) -> ExportedFacts
         method=version.policy.facts.method,
         name=version.name,
         version=version.number,
+        architecture=base.architecture,
         base=base.reference,
         base_fingerprint=base.fingerprint,
         tokenizer_hash=base.tokenizer_hash,
@@ -154,8 +155,14 @@ def _base_for(base: BaseModel, folder: Path) -> Reference:
 
 def _in_float32(base: BaseModel) -> PreTrainedModel:
     """The base's weights in float32, its delta merged in, whatever the device."""
-    model = load_base(base, trainable=True)
+    model = _exact(load_base(base, trainable=True))
     model.requires_grad_(False)
+    return model
+
+
+def _exact(model: PreTrainedModel) -> PreTrainedModel:
+    """PyTorch's attention in place of FlashAttention, which computes in 16 bits alone."""
+    model.set_attn_implementation("sdpa")
     return model
 
 

@@ -18,6 +18,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
 from posttrain.data.chat import encode_prompts, end_tokens
@@ -26,10 +27,11 @@ from posttrain.models.exporting import trial_logits
 from posttrain.models.generate import Sampling, generate
 from posttrain.models.load import load_policy
 from posttrain.models.tokenizer import load_tokenizer
-from posttrain.registry.export import FAR, _compare, export
+from posttrain.registry.export import FAR_IN_FLOAT32, _compare, export
 from posttrain.registry.export_hints import commands, notes
 from posttrain.registry.load import download
 from posttrain.registry.served import conversation
+from tests.architectures import make_base
 from tests.policies import register_policy
 
 ASKED = [{"role": "user", "content": "what colour is red ?"}]
@@ -87,6 +89,17 @@ def test_the_precision_is_the_bases_own_unless_another_is_asked_for(tmp_path: Pa
     assert [json.loads(file.read_text())["dtype"] for file in stored] == ["float32", "bfloat16"]
     with pytest.raises(ValueError, match="--dtype is of merged weights"):
         export("museum", "1", tmp_path / "out", "peft", "float32")
+    with pytest.raises(ValueError, match="no weights hold a bottleneck adapter"):
+        export("museum", "2", tmp_path / "out", "mlflow", "float32")
+
+
+@pytest.mark.usefixtures("museum")
+def test_what_computing_in_16_bits_adds_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTTRAIN_DTYPE", "bfloat16")
+    done = export("museum", "1", tmp_path / "out", "merged", "float32")
+    assert 1e-3 < done.largest_difference < 0.2
 
 
 @pytest.mark.usefixtures("museum")
@@ -124,7 +137,7 @@ def test_a_folder_that_answers_otherwise_is_refused(base: BaseModel, tmp_path: P
     model, tokenizer, _ = load_exported(tmp_path / "out")
     expected = trial_logits(model, tokenizer)
     assert _compare(tmp_path / "out", "merged", expected, torch.float32) == 0
-    far = expected * (1 + 2 * FAR[torch.float32])
+    far = expected * (1 + 2 * FAR_IN_FLOAT32)
     with pytest.raises(ValueError, match="does not answer as the registered version does"):
         _compare(tmp_path / "out", "merged", far, torch.float32)
     with pytest.raises(ValueError, match="differ by nan"):
@@ -190,6 +203,16 @@ def test_vllm_is_not_offered_a_dora_adapter(
     done = export("museum", "1", tmp_path / "out", "peft")
     assert commands(done.facts, "peft", Path("out")) == ("posttrain chat --folder out",)
     assert any("vLLM refuses DoRA adapters" in note for note in notes(done.facts))
+
+
+def test_vllm_is_not_offered_an_adapter_of_gpt2(
+    registry: MlflowClient, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    base = make_base("gpt2", tokenizer, tmp_path / "base")
+    register_policy(base, "lora", tmp_path / "one", "museum")
+    done = export("museum", "1", tmp_path / "out", "peft")
+    assert commands(done.facts, "peft", Path("out")) == ("posttrain chat --folder out",)
+    assert any("no adapters for this architecture" in note for note in notes(done.facts))
 
 
 @pytest.fixture
