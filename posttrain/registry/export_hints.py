@@ -34,8 +34,8 @@ def notes(facts: ExportedFacts) -> tuple[str, ...]:
             found.append(f"the base exists nowhere else: it was written to {BASE}/")
     elif facts.method == "qlora":
         found.append(
-            "merged into the base at 16 bits or more; it was trained on the base in 4 bits, and "
-            "answers differ a little"
+            "merged into the base at 16 bits or more; it was trained on the base in 4 bits, so "
+            "answers differ: evaluate them before they replace the version's"
         )
     return tuple(found)
 
