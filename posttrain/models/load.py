@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
@@ -42,7 +42,9 @@ def load_base(
             "base_model again, or put the old weights back"
         )
     if quantization is not None:
-        return _quantized(base, quantization, runtime)
+        # a delta has been merged before, at the base's precision
+        source = (str(_merged(base, runtime)), "main") if facts.has_delta else _source(base)
+        return _quantized(*source, facts.architecture, quantization, runtime)
     precision = torch.float32 if trainable else dtype(runtime, facts.architecture)
     model = _from_pretrained(*_source(base), facts.architecture, precision, runtime)
     if facts.has_delta:
@@ -79,17 +81,47 @@ def _from_pretrained(
     return with_kernels(model, runtime)
 
 
-def _quantized(
-    base: BaseModel, quantization: QuantizationRecipe, runtime: Runtime
+def load_weights(
+    folder: Path,
+    quantization: QuantizationRecipe | None = None,
+    precision: torch.dtype | None = None,
+    trainable: bool = False,
 ) -> PreTrainedModel:
-    """The weights in 4 bits; a delta has been merged before, at the base's precision."""
-    source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
-    precision, place = dtype(runtime, base.facts.architecture), device(runtime)
+    """Load a folder's weights in eval mode.
+
+    Args:
+        folder: of safetensors and a config.
+        quantization: hold the weights in 4 bits.
+        precision: of the weights; the runtime's where absent.
+        trainable: as in `load_base`.
+    """
+    assert not (trainable and quantization)
+    runtime = Runtime.from_environment()
+    architecture = AutoConfig.from_pretrained(str(folder)).architectures[0]
+    if quantization is not None:
+        return _quantized(str(folder), "main", architecture, quantization, runtime)
+    if trainable:
+        precision = torch.float32
+    precision = precision or dtype(runtime, architecture)
+    model = _from_pretrained(str(folder), "main", architecture, precision, runtime)
+    model.requires_grad_(trainable)
+    return _placed(model, runtime)
+
+
+def _quantized(
+    source: str,
+    revision: str,
+    architecture: str,
+    quantization: QuantizationRecipe,
+    runtime: Runtime,
+) -> PreTrainedModel:
+    precision, place = dtype(runtime, architecture), device(runtime)
     if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
         place = torch.device("cuda", torch.cuda.current_device())
     model = _from_pretrained(
-        *source,
-        base.facts.architecture,
+        source,
+        revision,
+        architecture,
         precision,
         runtime,
         quantization_config=nf4(quantization, precision),
@@ -129,16 +161,7 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     if policy.facts.method != "full":
         adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
         return cast(PreTrainedModel, adapted.eval())
-    return _full(base, policy, trainable=False)
-
-
-def _full(base: BaseModel, policy: Policy, trainable: bool) -> PreTrainedModel:
-    runtime, architecture = Runtime.from_environment(), base.facts.architecture
-    precision = torch.float32 if trainable else dtype(runtime, architecture)
-    weights = policy.verify().path / "weights"
-    model = _from_pretrained(str(weights), "main", architecture, precision, runtime)
-    model.requires_grad_(trainable)
-    return _placed(model, runtime)
+    return load_weights(policy.verify().path / "weights")
 
 
 def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> PreTrainedModel:
@@ -155,7 +178,7 @@ def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> Pre
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "full":
-        return _full(base, policy, trainable)
+        return load_weights(policy.path / "weights", trainable=trainable)
     if facts.method == "bottleneck":
         raise ValueError(
             f"{policy.path}: a bottleneck adapter is not linear and cannot be merged into a base; "

@@ -25,9 +25,9 @@ def seal(
     config = AutoConfig.from_pretrained(str(weights))
     layout = shapes(weights)
     files = {} if reference.kind == "hub" else weight_hashes(weights)
-    content = reference.revision if reference.kind == "hub" else list(files.values())
     delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
     vocabulary = tokenizer_hash(tokenizer)
+    content = reference.revision if reference.kind == "hub" else list(files.values())
     facts = BaseModelFacts(
         reference=reference,
         has_delta=has_delta,
@@ -58,6 +58,14 @@ def fingerprint(
         delta: hashes of the files of an adapter that is merged on loading.
     """
     return sha256_of([layout, vocabulary, content, list(delta)])
+
+
+def fingerprint_of(reference: Reference, weights: Path, vocabulary: str) -> str:
+    """Fingerprint of a base without a delta whose weights lie in a folder."""
+    hub_commit = reference.revision if reference.kind == "hub" else None
+    return fingerprint(
+        shapes(weights), vocabulary, hub_commit or list(weight_hashes(weights).values())
+    )
 
 
 def weights_folder(base: BaseModel) -> Path:
