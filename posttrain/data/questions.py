@@ -112,9 +112,7 @@ def messages_of(row: Row, system: str | None = None) -> list[dict[str, str]]:
     return messages
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]
-) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]) -> list[list[int]]:
     """Token ids of the questions under the chat template.
 
     Raises:

@@ -84,4 +84,3 @@ def answer(source: Source, voice: Voice, asked: Asked, sampling: Sampling) -> li
         )
         for question, response in zip(asked.questions, responses, strict=True)
     ]
-
