@@ -155,7 +155,7 @@ def test_a_conversation_on_a_terminal() -> None:
 @pytest.mark.usefixtures("museum")
 def test_ctrl_c_ends_the_answer_and_not_the_program() -> None:
     folder = exported("peft")
-    words = ("--max-new-tokens", "500", "--temperature", "9", "--adapter", "both")
+    words = ("--max-new-tokens", "500", "--adapter", "both")  # the adapter's answer has no end
     with on_terminal(folder, *words, columns=70) as terminal:
         terminal.wait_for("> ")
         terminal.type("what colour ?\n")
