@@ -3,16 +3,18 @@
 from pathlib import Path
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts
 from posttrain.contract import trained_on
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.load import load_base
+from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method, QuantizationRecipe
+from posttrain.registry.register import register
+from tests import samples
 
 METHODS: tuple[Method, ...] = ("full", "lora", "qlora", "dora", "bottleneck")
+MERGEABLE = METHODS[:-1]
 
 
 def make_policy(base: BaseModel, method: Method, folder: Path) -> Policy:
@@ -42,14 +44,16 @@ def make_policy(base: BaseModel, method: Method, folder: Path) -> Policy:
     return Policy.write(folder, "sft", facts)
 
 
+def register_policy(base: BaseModel, method: Method, folder: Path, name: str) -> Policy:
+    """Such a policy as the next version of `name`, with the samples' figures."""
+    policy = make_policy(base, method, folder)
+    evaluation = samples.evaluation(policy.content_hash())
+    recipe = RegistrationRecipe(model_name=name, summary="Answers visitors.", languages=("ko",))
+    register(base, policy, evaluation, recipe, {"git_commit": "3d46a12"})
+    return policy
+
+
 def _move(weights: dict[str, torch.nn.Parameter]) -> None:
     with torch.no_grad():
         for weight in weights.values():
             weight += 0.02 * torch.randn_like(weight)
-
-
-def logits(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> torch.Tensor:
-    """Logits of every position, in float32."""
-    with torch.no_grad():
-        found: torch.Tensor = model(input_ids=ids, use_cache=False).logits
-    return found.float()

@@ -39,6 +39,7 @@ class ExportedFacts(Section):
     """Registered model."""
 
     version: int
+    architecture: str
     base: Reference
     """The base that a `peft` folder stands on, `base` where it lies beside the adapter; of a
     `merged` one, what it came from."""

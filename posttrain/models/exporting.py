@@ -6,8 +6,9 @@ Each writer gives back the logits that what it wrote must reproduce.
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from peft import PeftModel
@@ -18,23 +19,34 @@ from posttrain.artifacts import BaseModel, Policy, Reference
 from posttrain.contract import check_trained_on
 from posttrain.data.chat import encode_prompts, end_tokens
 from posttrain.models.adapters import attach_folder
-from posttrain.models.exported import BASE
+from posttrain.models.exported import BASE, ExportedFacts, weights_of_base, write_facts
 from posttrain.models.load import load_base, load_policy, load_weights
-from posttrain.models.seal import weights_folder
+from posttrain.models.seal import fingerprint, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 
 TRIAL = [{"role": "user", "content": "Tell me in two or three words what you are, and then stop."}]
 
 
-def write_peft(base: BaseModel, policy: Policy, folder: Path) -> tuple[Reference, Tensor]:
+@dataclass(frozen=True)
+class Version:
+    """A registered version to be written."""
+
+    name: str
+    number: int
+    base: BaseModel
+    policy: Policy
+
+
+def write_peft(version: Version, folder: Path) -> tuple[ExportedFacts, Tensor]:
     """Write an adapter as PEFT and servers read it, its base beside it where nobody else has it.
 
     Returns:
-        Where the base is, seen from `folder`; and the logits of base and adapter.
+        What the folder says of itself, and the logits of base and adapter.
 
     Raises:
         ValueError: the policy has no adapter, or was trained on something else.
     """
+    base, policy = version.base, version.policy
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "full":
@@ -42,25 +54,37 @@ def write_peft(base: BaseModel, policy: Policy, folder: Path) -> tuple[Reference
             "full fine-tuning changed every weight, and there is no adapter to export; use "
             "--format merged"
         )
-    shutil.copytree(policy.path / "adapter", folder, dirs_exist_ok=True)
+    shutil.copytree(policy.path / "adapter", folder)
     _copy_tokenizer(base, folder)
     reference = _base_for(base, folder)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_bytes())
     config |= {"base_model_name_or_path": reference.source, "revision": reference.revision}
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return reference, trial_logits(load_policy(base, policy), load_tokenizer(base))
+    weights = weights_of_base(reference, folder)
+    written = _facts(version, "peft").model_copy(
+        update={
+            "quantization": facts.quantization,
+            "base": reference,
+            "base_fingerprint": fingerprint(reference, weights, base.facts.tokenizer_hash),
+        }
+    )
+    logits = trial_logits(load_policy(base, policy), load_tokenizer(base))
+    return write_facts(folder, written), logits
 
 
-def write_merged(base: BaseModel, policy: Policy, folder: Path, precision: torch.dtype) -> Tensor:
+def write_merged(
+    version: Version, folder: Path, precision: torch.dtype
+) -> tuple[ExportedFacts, Tensor]:
     """Write whole weights that any loader of transformers' layout reads.
 
     Returns:
-        The logits of base and adapter, unmerged, in float32.
+        What the folder says of itself, and the logits of base and adapter, unmerged, in float32.
 
     Raises:
         ValueError: the policy is a bottleneck adapter, or was trained on something else.
     """
+    base, policy = version.base, version.policy
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "bottleneck":
@@ -70,7 +94,7 @@ def write_merged(base: BaseModel, policy: Policy, folder: Path, precision: torch
         )
     tokenizer = load_tokenizer(base)
     if facts.method == "full":
-        model = load_weights(policy.path / "weights", precision=torch.float32)
+        model = _exact(load_weights(policy.path / "weights", precision=torch.float32))
         logits = trial_logits(model, tokenizer)
     else:
         adapted = attach_folder(_in_float32(base), policy.path / "adapter", "policy", False)
@@ -78,7 +102,7 @@ def write_merged(base: BaseModel, policy: Policy, folder: Path, precision: torch
         model = cast(PreTrainedModel, adapted.merge_and_unload())
     _save(model, tokenizer, folder, precision)
     _copy_tokenizer(base, folder)
-    return logits
+    return write_facts(folder, _facts(version, "merged")), logits
 
 
 def stored_precision(base: BaseModel) -> torch.dtype:
@@ -93,6 +117,23 @@ def trial_logits(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokeni
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits.float().cpu()
+
+
+def _facts(version: Version, layout: Literal["peft", "merged"]) -> ExportedFacts:
+    """What holds of either layout; a peft folder's base may be another."""
+    base = version.base.facts
+    return ExportedFacts(
+        format=layout,
+        method=version.policy.facts.method,
+        name=version.name,
+        version=version.number,
+        architecture=base.architecture,
+        base=base.reference,
+        base_fingerprint=base.fingerprint,
+        tokenizer_hash=base.tokenizer_hash,
+        template_hash=base.template_hash,
+        files={},
+    )
 
 
 def _base_for(base: BaseModel, folder: Path) -> Reference:
@@ -114,8 +155,14 @@ def _base_for(base: BaseModel, folder: Path) -> Reference:
 
 def _in_float32(base: BaseModel) -> PreTrainedModel:
     """The base's weights in float32, its delta merged in, whatever the device."""
-    model = load_base(base, trainable=True)
+    model = _exact(load_base(base, trainable=True))
     model.requires_grad_(False)
+    return model
+
+
+def _exact(model: PreTrainedModel) -> PreTrainedModel:
+    """PyTorch's attention in place of FlashAttention, which computes in 16 bits alone."""
+    model.set_attn_implementation("sdpa")
     return model
 
 
@@ -128,7 +175,7 @@ def _save(
     """Write weights, configuration, and how `generate` ends: where our own sampling does."""
     config = model.generation_config
     ends = end_tokens(tokenizer)
-    config.eos_token_id = list(ends)
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, list(ends)
     config.pad_token_id = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     config._from_model_config = False  # else `generate` may ask the model's own configuration
     try:

@@ -5,7 +5,6 @@ version, and only then given its name: a killed export leaves none that looks wh
 """
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +12,15 @@ import torch
 from mlflow import MlflowClient
 from torch import Tensor
 
-from posttrain.artifacts import BaseModel, Policy
-from posttrain.models.exported import (
-    CARD,
-    ExportedFacts,
-    load_exported,
-    weights_of_base,
-    write_facts,
-)
+from posttrain.models.device import dtype
+from posttrain.models.exported import CARD, ExportedFacts, load_exported
 from posttrain.models.exporting import (
+    Version,
     stored_precision,
     trial_logits,
     write_merged,
     write_peft,
 )
-from posttrain.models.seal import fingerprint
 from posttrain.recipe.section import Section
 from posttrain.registry.folder_card import folder_card
 from posttrain.registry.load import download
@@ -43,8 +36,8 @@ PRECISIONS: dict[Precision, torch.dtype] = {
     "bfloat16": torch.bfloat16,
 }
 
-FAR = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""Difference of logits, as a share of them (root mean square), that no rounding explains."""
+FAR, FAR_IN_FLOAT32 = 0.1, 1e-3
+"""Difference of logits, as a share of them (root mean square), that rounding does not explain."""
 
 
 class Exported(Section):
@@ -79,16 +72,19 @@ def export(
             what was written does not answer as the version does.
     """
     _check(out, layout, precision, force)
+    out = out.absolute()
     client = MlflowClient()
     version = resolve(client, name, alias_or_version)
-    number = int(version.version)
-    base, policy = download(name, str(number), Runtime.from_environment().cache / "registry")
+    number = str(version.version)
+    base, policy = download(name, number, Runtime.from_environment().cache / "registry")
+    if precision is not None and policy.facts.method == "bottleneck":
+        raise ValueError("--dtype is of merged weights, and no weights hold a bottleneck adapter")
     rounded = PRECISIONS[precision] if precision is not None else stored_precision(base)
-    writer = _Writer(name, number, base, policy, rounded)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as staging:
         folder = Path(staging, "folder")
-        facts, expected = writer.write(folder, layout)
+        found = Version(name, int(number), base, policy)
+        facts, expected = _write(found, folder, layout, rounded)
         card = folder_card(read_card(client, version), facts, layout)
         (folder / CARD).write_text(card, encoding="utf-8")
         largest = _compare(folder, layout, expected, rounded)
@@ -98,56 +94,21 @@ def export(
     return Exported(facts=facts, largest_difference=largest, spread=float(expected.std()))
 
 
-@dataclass(frozen=True)
-class _Writer:
-    """What is written."""
-
-    name: str
-    version: int
-    base: BaseModel
-    policy: Policy
-    precision: torch.dtype
-
-    def write(self, folder: Path, layout: Format) -> tuple[ExportedFacts, Tensor]:
-        """Write the folder, without its card; the logits are those that it must reproduce."""
-        if layout == "peft":
-            return self._peft(folder)
-        if layout == "merged":
-            return self._merged(folder)
-        # no weights hold a bottleneck adapter: MLflow's folder then has it beside its base
-        model = folder.with_name("model")
-        adapter = self.policy.facts.method == "bottleneck"
-        facts, expected = self._peft(model) if adapter else self._merged(model)
-        write_mlflow(model, folder, self.base.facts.max_positions)
-        return facts, expected
-
-    def _peft(self, folder: Path) -> tuple[ExportedFacts, Tensor]:
-        reference, expected = write_peft(self.base, self.policy, folder)
-        weights = weights_of_base(reference, folder)
-        found = fingerprint(reference, weights, self.base.facts.tokenizer_hash)
-        facts = self._facts("peft").model_copy(
-            update={"base": reference, "base_fingerprint": found}
-        )
-        return write_facts(folder, facts), expected
-
-    def _merged(self, folder: Path) -> tuple[ExportedFacts, Tensor]:
-        expected = write_merged(self.base, self.policy, folder, self.precision)
-        return write_facts(folder, self._facts("merged")), expected
-
-    def _facts(self, layout: Literal["peft", "merged"]) -> ExportedFacts:
-        base, policy = self.base.facts, self.policy.facts
-        return ExportedFacts(
-            format=layout,
-            method=policy.method,
-            quantization=policy.quantization if layout == "peft" else None,
-            name=self.name,
-            version=self.version,
-            base=base.reference,
-            base_fingerprint=base.fingerprint,
-            tokenizer_hash=base.tokenizer_hash,
-            template_hash=base.template_hash,
-            files={},
-        )
+def _write(
+    version: Version, folder: Path, layout: Format, precision: torch.dtype
+) -> tuple[ExportedFacts, Tensor]:
+    """Write the folder, without its card; the logits are those that it must reproduce."""
+    if layout == "peft":
+        return write_peft(version, folder)
+    if layout == "merged":
+        return write_merged(version, folder, precision)
+    model = folder.with_name("model")
+    if version.policy.facts.method == "bottleneck":  # no weights hold it: as adapter and base
+        facts, expected = write_peft(version, model)
+    else:
+        facts, expected = write_merged(version, model, precision)
+    write_mlflow(model, folder, version.base.facts.max_positions)
+    return facts, expected
 
 
 def _check(out: Path, layout: Format, precision: Precision | None, force: bool) -> None:
@@ -166,10 +127,12 @@ def _compare(folder: Path, layout: Format, expected: Tensor, precision: torch.dt
     model, tokenizer, _ = load_mlflow(folder) if layout == "mlflow" else load_exported(folder)
     difference = trial_logits(model, tokenizer) - expected
     share = float(difference.norm() / expected.norm())
-    if not share <= FAR[precision]:  # so that NaN fails
+    computed = dtype(Runtime.from_environment())
+    limit = FAR_IN_FLOAT32 if precision == computed == torch.float32 else FAR
+    if not share <= limit:  # so that NaN fails
         raise ValueError(
             f"the exported folder does not answer as the registered version does: its logits "
-            f"differ by {share:.2g} of their size, at most {FAR[precision]} is rounding; nothing "
+            f"differ by {share:.2g} of their size, at most {limit} is rounding; nothing "
             "was written"
         )
     return float(difference.abs().max())

@@ -12,6 +12,10 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `vllm serve --max-lora-rank` accepts."""
 
 
+WITHOUT_LORA = ("GPT2LMHeadModel",)
+"""Architectures that vLLM serves without adapters."""
+
+
 def notes(facts: ExportedFacts) -> tuple[str, ...]:
     """Sentences on what this folder can't do, or does differently."""
     found = []
@@ -20,6 +24,8 @@ def notes(facts: ExportedFacts) -> tuple[str, ...]:
             found.append("PEFT knows no bottleneck adapters: posttrain alone loads this folder")
         if facts.method == "dora":
             found.append("vLLM refuses DoRA adapters: serve --format merged there")
+        if facts.architecture in WITHOUT_LORA:
+            found.append("vLLM has no adapters for this architecture: serve --format merged there")
         if facts.quantization is not None:
             found.append(
                 "trained on the base in 4 bits: on the base at 16 bits answers differ a little"
@@ -28,8 +34,8 @@ def notes(facts: ExportedFacts) -> tuple[str, ...]:
             found.append(f"the base exists nowhere else: it was written to {BASE}/")
     elif facts.method == "qlora":
         found.append(
-            "merged into the base at 16 bits or more; it was trained on the base in 4 bits, and "
-            "answers differ a little"
+            "merged into the base at 16 bits or more; it was trained on the base in 4 bits, so "
+            "answers differ: evaluate them before they replace the version's"
         )
     return tuple(found)
 
@@ -45,7 +51,7 @@ def commands(facts: ExportedFacts, layout: str, out: Path) -> tuple[str, ...]:
     chat = f"posttrain chat --folder {folder}"
     if facts.format == "merged":
         return f"vllm serve {folder}", chat
-    if facts.method in ("dora", "bottleneck"):
+    if facts.method in ("dora", "bottleneck") or facts.architecture in WITHOUT_LORA:
         return (chat,)
     return _vllm(facts, out), chat
 
