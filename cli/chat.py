@@ -1,10 +1,11 @@
 """`posttrain chat`: answers by a registered version or an exported folder, loaded and verified."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from cli.options import Alias, Folder, MaxNewTokens, Name, Seed, System, Temperature, Version
 
 if TYPE_CHECKING:
     from posttrain.models.generate import Sampling
@@ -12,29 +13,19 @@ if TYPE_CHECKING:
 
 
 def chat(
-    alias: Annotated[
-        str | None, typer.Option(help="Alias or number of the version; the champion if absent.")
-    ] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="Number of the version.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Registered model; may be absent where there is one.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="A folder that `posttrain export` wrote, in its place.")
-    ] = None,
+    alias: Alias = None,
+    version: Version = None,
+    name: Name = None,
+    folder: Folder = None,
     adapter: Annotated[
         Literal["on", "off", "both"],
         typer.Option(help="off: the base alone answers; both: side by side with it."),
     ] = "on",
     prompt: Annotated[str | None, typer.Option(help="Answer this and leave.")] = None,
-    system: Annotated[str | None, typer.Option(help="System message.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.0, help="Of sampling; greedy if absent.")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer, in tokens.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of sampling, for the first answer.")] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
+    seed: Seed = None,
 ) -> None:
     """Talk to a registered version or an exported folder; /help lists what may be typed.
 

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from cli.options import Alias, Folder, MaxNewTokens, Name, Seed, System, Temperature, Version
+
 if TYPE_CHECKING:
     from posttrain.artifacts import Role
     from posttrain.data.questions import Question
     from posttrain.models.answers import Answered, Asked
+    from posttrain.recipe.ingest import Source
 
 STANDARD = Path("-")
 """Standard input, or output."""
@@ -33,33 +36,24 @@ def generate(
         typer.Option(help="With --recipe: which of its sources."),
     ] = "probes",
     split: Annotated[
-        str | None, typer.Option(help="With --recipe: another split of a hub data set.")
+        str | None,
+        typer.Option(help="With --recipe: a split of the hub data set, or `held_out`."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Alias or number of the version; the champion if absent.")
-    ] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="Number of the version.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Registered model; may be absent where there is one.")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option(help="A folder that `posttrain export` wrote, in its place.")
-    ] = None,
+    alias: Alias = None,
+    version: Version = None,
+    name: Name = None,
+    folder: Folder = None,
     adapter: Annotated[
         Literal["on", "off"], typer.Option(help="off: the base alone answers.")
     ] = "on",
-    system: Annotated[str | None, typer.Option(help="System message where a row has none.")] = None,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.0, help="Of sampling; greedy if absent.")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest answer, in tokens.")
-    ] = None,
+    system: System = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Prompts answered side by side.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of sampling.")] = None,
+    seed: Seed = None,
     skip_long: Annotated[
         bool, typer.Option("--skip-long", help="Leave out and count prompts that are too long.")
     ] = False,
@@ -71,20 +65,10 @@ def generate(
     """
     check_output(output, force)
     questions = read(input_, recipe, role, split, limit, system)
-    given = {
-        "temperature": temperature,
-        "max_new_tokens": max_new_tokens,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    answer_to(
-        output,
-        questions,
-        {key: value for key, value in given.items() if value is not None},
-        {"name": name, "alias": alias, "version": version, "folder": folder},
-        adapter,
-        skip_long,
-    )
+    numbers = (temperature, max_new_tokens, batch_size, seed)
+    drawn = dict(zip(("temperature", "max_new_tokens", "batch_size", "seed"), numbers, strict=True))
+    named = {"name": name, "alias": alias, "version": version, "folder": folder}
+    answer_to(output, questions, drawn, named, adapter, skip_long)
 
 
 def check_output(output: Path, force: bool) -> None:
@@ -120,13 +104,40 @@ def read(
     if (file is None) == (recipe is None):
         raise ValueError("say what to answer: --input FILE, or --recipe FILE")
     if recipe is not None:
-        return recipe_questions(recipe, role, split, limit, system)
+        return recipe_questions(source_of(recipe, role), role, split, limit, system)
     assert file is not None
     if split:
         raise ValueError("--split is for --recipe; a file of prompts has no splits")
     if file == STANDARD:
         return parse_questions(sys.stdin.buffer, "standard input", system)[:limit]
     return read_questions(file, system)[:limit]
+
+
+def source_of(file: Path, role: "Role") -> "Source":
+    """A role's source in a run configuration; the rest of it may still be unfinished.
+
+    Raises:
+        ValueError: the file is no run configuration, or has no such source.
+    """
+    import yaml
+
+    from posttrain.recipe.ingest import IngestRecipe
+
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file")
+    try:
+        sources = yaml.safe_load(file.read_text(encoding="utf-8"))["parameters"]["recipe"]["ingest"]
+        given = sources[role]
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: is no YAML: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: has no parameters.recipe.ingest.{role}; name another file, or a role that "
+            "it has by --role"
+        ) from error
+    source: Source | None = getattr(IngestRecipe.model_validate({role: given}), role)
+    assert source is not None
+    return source
 
 
 def answer_to(
@@ -143,7 +154,8 @@ def answer_to(
     from posttrain.models.device import prepare
     from posttrain.recipe.inference import InferenceRecipe
 
-    settings = InferenceRecipe.model_validate(drawn)
+    given = {key: value for key, value in drawn.items() if value is not None}
+    settings = InferenceRecipe.model_validate(given)
     prepare(settings.seed)
     source = open_source(**named)
     asked = ask(source, questions, settings.max_new_tokens, skip_long)

@@ -6,15 +6,14 @@ from posttrain.artifacts import Role
 from posttrain.data import sources
 from posttrain.data.ingest import canonical_rows
 from posttrain.data.questions import Question, Row, messages_of, refuse
-from posttrain.data.rows import conversation
-from posttrain.recipe.ingest import IngestRecipe, Source
+from posttrain.data.rows import conversation, is_held_out
+from posttrain.recipe.ingest import Source
 
-EXPECTED = {"instructions": "response", "preferences": "chosen", "probes": "answer"}
-"""Role -> what of a row the answer may be compared with."""
+HELD_OUT = "held_out"
 
 
 def recipe_questions(
-    recipe: IngestRecipe,
+    source: Source,
     role: Role,
     split: str | None = None,
     limit: int | None = None,
@@ -23,21 +22,23 @@ def recipe_questions(
     """The questions of a role, without their answers; what was expected stands beside them.
 
     Args:
-        recipe: the sources.
+        source: of the role.
         role: one whose rows are conversations.
-        split: of a hub data set, in place of the source's own.
-        limit: rows to take from the start, whatever the source's own limit.
+        split: of a hub data set, in place of the source's own; or `held_out`, for what the recipe
+            itself holds out, of any source.
+        limit: rows to take from the start.
         system: message for conversations that bring none of their own.
 
     Raises:
-        ValueError: the role has no source, the source no such split, or rows are no questions.
+        ValueError: the source has no such split, or rows are no questions.
     """
-    source = _source(recipe, role, split)
-    limited = source.model_copy(update={"limit": limit}) if limit else source
-    revision = sources.facts(source).revision
+    source = source if split in (None, HELD_OUT) else _of_split(source, role, split)
+    rows = canonical_rows(role, source, sources.facts(source).revision)
+    if split == HELD_OUT:
+        rows = (row for row in rows if is_held_out(role, row))
     questions: list[Question] = []
     problems: list[str] = []
-    for number, row in enumerate(islice(canonical_rows(role, limited, revision), limit), 1):
+    for number, row in enumerate(islice(rows, limit), 1):
         where = f"{source.name}: row {number}"
         try:
             asked = _asked(role, row)
@@ -46,23 +47,19 @@ def recipe_questions(
             problems.append(f"{where}: {error}")
     refuse(problems, f"look at ingest.{role}.fields; nothing was answered")
     if not questions:
-        raise ValueError(f"{source.name}: has no rows")
+        raise ValueError(f"{source.name}: has no rows" + (f" of {split}" if split else ""))
     return questions
 
 
-def _source(recipe: IngestRecipe, role: Role, split: str | None) -> Source:
-    source: Source | None = getattr(recipe, role)
-    if source is None:
-        named = [name for name in type(recipe).model_fields if getattr(recipe, name)]
-        raise ValueError(f"ingest.{role}: the recipe has no such source (it has: {named})")
-    if split is None:
-        return source
+def _of_split(source: Source, role: Role, split: str) -> Source:
+    """The source with another split, whole: what the recipe takes and holds out goes by its own."""
     if source.format != "hub":
         raise ValueError(
             f"--split {split}: ingest.{role} reads {source.name}, and only a data set of the hub "
-            "has splits; leave it out, or name a file by --input"
+            f"has splits; name {HELD_OUT}, leave it out, or name a file by --input"
         )
-    return source.model_copy(update={"split": split})
+    own = {"held_out_split": None, "held_out_limit": None, "held_out_share": 0.0, "limit": None}
+    return source.model_copy(update={"split": split, **own})
 
 
 def _asked(role: Role, row: Row) -> Row:

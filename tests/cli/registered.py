@@ -1,4 +1,4 @@
-"""A registered version whose base and policy are real, random and tiny."""
+"""A registered version whose base and policy are real and tiny."""
 
 from pathlib import Path
 
@@ -10,22 +10,21 @@ from posttrain.contract import trained_on
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.load import load_base
 from posttrain.recipe.registration import RegistrationRecipe
-from posttrain.recipe.train import BottleneckRecipe, LoraRecipe
+from posttrain.recipe.train import LoraRecipe
 from posttrain.registry.register import register
 from tests import samples
 
 
-def make_policy(base: BaseModel, folder: Path, bottleneck: bool = False) -> Policy:
-    """An adapter whose weights are noise, so that it answers otherwise than its base."""
-    recipe = BottleneckRecipe(size=8) if bottleneck else LoraRecipe(rank=2)
-    model = new_adapter(load_base(base), recipe)
+def make_policy(base: BaseModel, folder: Path) -> Policy:
+    """An adapter of noise, so loud that its greedy answers are not its base's."""
+    model = new_adapter(load_base(base), LoraRecipe(rank=2))
     generator = torch.Generator().manual_seed(1)
     for weight in adapter_weights(model, "default").values():
         torch.nn.init.normal_(weight, std=0.5, generator=generator)
     save_adapter(model, "default", folder / "adapter")
     facts = PolicyFacts(
         trained_on=trained_on(base),
-        method="bottleneck" if bottleneck else "lora",
+        method="lora",
         num_trainable=1,
         num_adapted_modules=14,
         recipe={},
