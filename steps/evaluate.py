@@ -45,6 +45,6 @@ def evaluate(
 
     second = (preferences, rlaif_reward, rlaif_policy)
     stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions, *second)
-    evaluation = evaluate(stages, recipe)
-    page = report(stages, evaluation, quarantine, promotion, lineage())
+    evaluation = evaluate(stages, quarantine, recipe)
+    page = report(stages, evaluation, promotion, lineage())
     return evaluation, HTMLString(page)

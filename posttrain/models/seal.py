@@ -5,7 +5,14 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, BaseModelFacts, Reference, sha256, sha256_of
+from posttrain.artifacts import (
+    BaseModel,
+    BaseModelFacts,
+    BaseTraining,
+    Reference,
+    sha256,
+    sha256_of,
+)
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
 
@@ -17,6 +24,7 @@ def seal(
     weights: Path,
     tokenizer: PreTrainedTokenizerFast,
     has_delta: bool,
+    training: BaseTraining | None = None,
 ) -> BaseModel:
     """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
     tokenizer.save_pretrained(str(folder / "tokenizer"))
@@ -37,6 +45,7 @@ def seal(
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
         fingerprint=sha256_of([layout, vocabulary, content, delta]),
+        training=training,
     )
     return BaseModel.write(folder, stage, facts)
 
