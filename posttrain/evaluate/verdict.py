@@ -231,8 +231,8 @@ def _sentence(before: StageEvaluation, after: StageEvaluation) -> Sentence:
 
 def _improved(name: str, before: Figure, after: Figure) -> bool | None:
     """Whether a figure moved the right way; None where its intervals overlap or no way is right."""
-    sign = direction(name)
-    if sign == 0 or (after.low <= before.high and before.low <= after.high):
+    sign, was, now = direction(name), before.bounds, after.bounds
+    if sign == 0 or was is None or now is None or (now[0] <= was[1] and was[0] <= now[1]):
         return None
     return (after.value - before.value) * sign > 0
 

@@ -7,7 +7,14 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from posttrain import hub
-from posttrain.artifacts import BaseModel, BaseModelFacts, Reference, sha256, sha256_of
+from posttrain.artifacts import (
+    BaseModel,
+    BaseModelFacts,
+    BaseTraining,
+    Reference,
+    sha256,
+    sha256_of,
+)
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
 
@@ -19,6 +26,7 @@ def seal(
     weights: Path,
     tokenizer: PreTrainedTokenizerFast,
     has_delta: bool,
+    training: BaseTraining | None = None,
 ) -> BaseModel:
     """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
     tokenizer.save_pretrained(str(folder / "tokenizer"))
@@ -39,6 +47,7 @@ def seal(
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
         fingerprint=fingerprint(layout, vocabulary, content, delta),
+        training=training,
     )
     return BaseModel.write(folder, stage, facts)
 

@@ -9,6 +9,7 @@ from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.preflight import Preflight, preflight_of
@@ -173,6 +174,9 @@ class Recipe(Section):
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
         for figure in named:
+            if figure.startswith(HARNESS):
+                self._require_benchmark(figure)
+                continue
             name, dot, of_set = figure.partition(".")
             if name not in known:
                 raise ValueError(
@@ -187,6 +191,15 @@ class Recipe(Section):
                     "its `sets` with `by_set: true`)"
                 )
         return self
+
+    def _require_benchmark(self, figure: str) -> None:
+        harness = self.evaluation.harness
+        if harness is None or harness.task_of(figure) is None:
+            tasks = list(harness.tasks) if harness is not None else "absent"
+            raise ValueError(
+                f"promotion names the figure {figure!r}, which is no {HARNESS}<task>.<metric> of "
+                f"the tasks in evaluation.harness ({tasks}); add its task there"
+            )
 
     def _require(self, role: str, why: str) -> None:
         if getattr(self.ingest, role) is None:
@@ -219,6 +232,9 @@ class Recipe(Section):
         generating = {**probed, **self._aligning}
         longest = self.tokenize.max_length  # of a conversation, and all but one token of a prompt
         lengths = {"tokenize.max_length": longest, "evaluation.window": self.evaluation.window}
+        harness = self.evaluation.harness
+        if harness is not None and harness.max_length is not None:
+            lengths["evaluation.harness.max_length"] = harness.max_length
         lengths |= {
             f"tokenize.max_length + {name}.max_new_tokens": longest + section.max_new_tokens
             for name, section in generating.items()

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
+from posttrain.recipe.harness import HARNESS, HarnessRecipe
 from posttrain.recipe.section import Section
 
 
@@ -63,6 +64,9 @@ class EvaluationRecipe(Section):
     probes: tuple[Probe, ...] = ()
     """Measured of every stage."""
 
+    harness: HarnessRecipe | None = None
+    """Benchmarks of the untrained base and the final policy; none where absent."""
+
     batch_size: PositiveInt = 64
     """Sequences a forward pass or generation batch."""
 
@@ -98,4 +102,13 @@ class EvaluationRecipe(Section):
         names = [name for probe in self.probes for name in {probe.name, *probe.figures}]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"evaluation.probes: names used twice: {sorted(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def no_probe_is_called_as_the_harness(self) -> Self:
+        if any(f"{probe.name}." == HARNESS for probe in self.probes):
+            raise ValueError(
+                f"evaluation.probes: {HARNESS.rstrip('.')!r} is what benchmarks' figures begin "
+                "with; give the probe another name"
+            )
         return self

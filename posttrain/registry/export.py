@@ -127,7 +127,7 @@ def _compare(folder: Path, layout: Format, expected: Tensor, precision: torch.dt
     model, tokenizer, _ = load_mlflow(folder) if layout == "mlflow" else load_exported(folder)
     difference = trial_logits(model, tokenizer) - expected
     share = float(difference.norm() / expected.norm())
-    computed = dtype(Runtime.from_environment(), model.config.architectures[0])
+    computed = dtype(Runtime.from_environment(), model.config.model_type)
     limit = FAR_IN_FLOAT32 if precision == computed == torch.float32 else FAR
     if not share <= limit:  # so that NaN fails
         raise ValueError(

@@ -154,9 +154,24 @@ def test_probes_stand_after_the_perplexities() -> None:
     assert names[-1] == "mean_length"
 
 
+def test_benchmarks_stand_last_and_move_no_verdict() -> None:
+    plain = samples.evaluation(last="ppo")
+    evaluation = samples.with_benchmark(plain, 0.6, "q" * 64)
+    assert figure_names(evaluation)[-3:] == [
+        "mean_length",
+        "harness.arc_easy.acc",
+        "harness.arc_easy.f1",
+    ]
+    assert stage_sentences(evaluation) == stage_sentences(plain)
+
+
 def test_labels_read_as_words() -> None:
     assert figure_label("fact_accuracy.A") == "Fact accuracy A"
     assert figure_label("rouge_l.test") == "ROUGE-L test"
+    assert figure_label("harness.arc_easy.acc") == "arc_easy, acc"
+    assert figure_label("harness.gsm8k.exact_match.strict-match") == (
+        "gsm8k, exact_match.strict-match"
+    )
     assert in_words(["a", "b", "c"]) == "a, b and c"
 
 
