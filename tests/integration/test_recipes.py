@@ -26,7 +26,6 @@ pytestmark = pytest.mark.slow
 STOCK = """
 import sys, torch
 from peft import PeftModel
-from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 base = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
 model = PeftModel.from_pretrained(base, sys.argv[2])
@@ -263,11 +262,13 @@ def test_data_of_the_hub_are_recorded_at_their_commits(runs: Runs, name: str) ->
 @pytest.mark.parametrize("name", ALIGNING)
 def test_alignment_trains_adapters_of_the_same_kind(runs: Runs, name: str) -> None:
     folders = runs.run(name)["folders"]
-    assistant = Policy(Path(folders["assistant"]))
-    reward = RewardModel(Path(folders["reward"]))
-    assert reward.facts.num_adapted_modules == assistant.facts.num_adapted_modules
+    assistant = Policy(Path(folders["assistant"])).facts
     for output in ("policy", "aligned"):
-        assert Policy(Path(folders[output])).facts.num_trainable == assistant.facts.num_trainable
+        assert Policy(Path(folders[output])).facts.num_trainable == assistant.num_trainable
+    reward = RewardModel(Path(folders["reward"])).facts
+    whole = recipe_of(name)["reward_model"].get("method") == "full"
+    assert reward.method == ("full" if whole else assistant.method)
+    assert reward.num_adapted_modules == (0 if whole else assistant.num_adapted_modules)
 
 
 def test_a_domain_starts_from_what_an_earlier_run_promoted(runs: Runs) -> None:
