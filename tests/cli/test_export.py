@@ -79,3 +79,18 @@ def test_an_alias_may_be_a_number_and_the_folder_replaced() -> None:
     words = ("--format", "merged", "--out", "out", "--alias", "2", "--force")
     assert export(*words).exit_code == 0
     assert load_exported(Path("out"))[2].version == 2
+
+
+@pytest.mark.usefixtures("museum")
+@pytest.mark.parametrize(
+    ("layout", "folder"), [("peft", "out"), ("merged", "out"), ("mlflow", "out/artifacts/model")]
+)
+def test_chat_answers_from_the_folder_as_from_the_registry(layout: str, folder: str) -> None:
+    assert export("--format", layout, "--out", "out").exit_code == 0
+    asked = ("--prompt", "what colour is red ?", "--max-new-tokens", "8")
+    answers = [
+        CliRunner().invoke(app, ["chat", *asked, *named]).stdout
+        for named in (("--version", "1"), ("--folder", folder))
+    ]
+    assert answers[0].strip()
+    assert answers[0] == answers[1]
