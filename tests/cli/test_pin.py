@@ -60,6 +60,7 @@ def run_file(tmp_path: Path) -> Path:
     return write(tmp_path / "run.yaml", run)
 
 
+@pytest.mark.slow
 def test_what_is_pinned_is_checked_and_no_weight_is_downloaded(hub: Hub, tmp_path: Path) -> None:
     file = run_file(tmp_path)
     before = file.read_text()
@@ -82,6 +83,7 @@ def test_what_is_pinned_is_checked_and_no_weight_is_downloaded(hub: Hub, tmp_pat
     assert files == []
 
 
+@pytest.mark.slow
 def test_another_base_than_the_pinned_one_is_refused(
     hub: Hub, base: BaseModel, tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_another_base_than_the_pinned_one_is_refused(
     assert "write the new one by `posttrain pin`" in sentence
 
 
+@pytest.mark.slow
 def test_a_hub_out_of_reach_leaves_the_file_as_it_is(hub: Hub, tmp_path: Path) -> None:
     file = run_file(tmp_path)
     before = file.read_bytes()
