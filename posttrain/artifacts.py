@@ -324,7 +324,7 @@ class Policy(Folder[PolicyFacts]):
 
 
 class RewardModel(Folder[RewardModelFacts]):
-    """`adapter/` as PEFT writes it and `score.safetensors`, on the same base as the policy."""
+    """`score.safetensors`, and `adapter/` as PEFT writes it on the policy's base, or `weights/`."""
 
     KIND = "reward_model"
     FACTS = RewardModelFacts

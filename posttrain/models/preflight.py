@@ -167,7 +167,7 @@ def check_memory(config: PreTrainedConfig, preflight: Preflight) -> Findings:
     Only what is known to the byte refuses, and only where stages surely run here: a step of its own
     on a small machine must not refuse what another will train.
     """
-    available = machine(Runtime.from_environment())
+    available = machine(Runtime.from_environment(), config.model_type)
     try:
         stages = estimates(config, preflight.workloads, available)
     except Exception as error:  # an architecture may do what the meta device cannot

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedConfig
 
-from posttrain.models.device import attention, device, dtype
+from posttrain.models.device import device, kernels
 from posttrain.models.memory import GIB, PARTS, StageMemory, estimate
 from posttrain.recipe.section import Section
 from posttrain.recipe.workload import Part, Workload
@@ -33,16 +33,20 @@ class Machine(Section):
         return f"{self.size / GIB:.1f} GiB"
 
 
-def machine(runtime: Runtime) -> Machine:
-    """The GPU of this process, or this machine's memory where there is none."""
-    half = dtype(runtime) != torch.float32
+def machine(runtime: Runtime, architecture: str = "") -> Machine:
+    """The GPU of this process, or this machine's memory where there is none.
+
+    Precision goes by the architecture too: Gemma is in 32 bits on GPUs before Ampere.
+    """
+    chosen = kernels(runtime, architecture)
+    half = chosen.precision != "float32"
     if device(runtime).type == "cuda":
         found = torch.cuda.get_device_properties(torch.cuda.current_device())
         return Machine(
             name=found.name,
             size=found.total_memory,
             in_16_bits=half,
-            has_flash_attention="flash" in attention(runtime),
+            has_flash_attention="flash" in chosen.attention,
         )
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(

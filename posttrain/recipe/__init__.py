@@ -278,6 +278,22 @@ class PostTrainingRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
+    def a_reward_model_of_its_own_has_sft_merged_in_and_lends_no_adapter(self) -> Self:
+        if self.reward_model.method != "full":
+            return self
+        if self.sft.method == "bottleneck":
+            raise ValueError(
+                "reward_model.method is 'full' and sft.method is 'bottleneck', which cannot be "
+                "merged into weights; set reward_model.method to 'adapter', or sft.method to 'lora'"
+            )
+        if isinstance(self.answering, PpoRecipe) and self.answering.value_init != "sft":
+            raise ValueError(
+                "ppo.value_init is 'reward_model' and reward_model.method is 'full', which makes "
+                "no adapter to start from; set ppo.value_init to 'sft'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def alignment_has_its_data(self) -> Self:
         self._require("preferences", "reward_model trains on it")
         self._require("prompts", f"{self.preference_method} and self_critique answer them")

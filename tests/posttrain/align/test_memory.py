@@ -3,8 +3,8 @@
 from torch import Tensor, float32
 from transformers import AutoConfig
 
+from posttrain.align.judge import REWARD, SFT, Judge
 from posttrain.align.ppo_update import adam
-from posttrain.align.reward_model import REWARD, SFT, Judge
 from posttrain.align.rollout import Actors, load_actors
 from posttrain.align.score import new_head
 from posttrain.artifacts import BaseModel, Policy, RewardModel

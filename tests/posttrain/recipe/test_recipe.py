@@ -297,3 +297,21 @@ def test_from_config_needs_its_section(values: dict[str, Any]) -> None:
 def test_the_recipe_is_immutable(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe(**values).seed = 1  # type: ignore[misc]
+
+
+def test_alignment_21_a_reward_model_of_its_own_lends_the_value_function_nothing(
+    values: dict[str, Any],
+) -> None:
+    values["reward_model"]["method"] = "full"
+    with pytest.raises(ValueError, match=r"ppo\.value_init is 'reward_model'.* set .* to 'sft'"):
+        PostTrainingRecipe(**values)
+    values["ppo"]["value_init"] = "sft"
+    assert PostTrainingRecipe(**values).reward_model.method == "full"
+
+
+def test_a_bottleneck_cannot_be_merged_into_a_reward_model(values: dict[str, Any]) -> None:
+    values["reward_model"]["method"] = "full"
+    values["ppo"]["value_init"] = "sft"
+    values["sft"]["method"] = "bottleneck"
+    with pytest.raises(ValueError, match=r"sft\.method is 'bottleneck', which cannot be merged"):
+        PostTrainingRecipe(**values)
