@@ -98,11 +98,14 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    weights = weight_bytes(model, work.quantization)
+    held = model.base_model if work.is_backbone else model
+    weights = weight_bytes(held, work.quantization)
+    if work.has_second_model:
+        weights += weight_bytes(_on_meta(config, compute).base_model, None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
-        learned = [weight.nbytes for weight in model.parameters()]
+        learned = [weight.nbytes for weight in held.parameters()]
     else:
         model.requires_grad_(False)
         adapted = _adapted(model, work)
