@@ -81,10 +81,9 @@ class StageMemory(Section):
         """A part, or `exact` or `total`, in words."""
         return f"{getattr(self, part) / GIB:.1f} GiB"
 
-    @property
-    def largest(self) -> Part:
-        """The part that takes most."""
-        return max(PARTS, key=lambda part: int(getattr(self, part)))
+    def largest_of(self, *parts: Part) -> Part:
+        """The part that takes most among these."""
+        return max(parts, key=lambda part: int(getattr(self, part)))
 
 
 def estimate(
@@ -99,11 +98,14 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    weights = weight_bytes(model, work.quantization)
+    held = model.base_model if work.is_backbone else model
+    weights = weight_bytes(held, work.quantization)
+    if work.has_second_model:
+        weights += weight_bytes(_on_meta(config, compute).base_model, None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
-        learned = [weight.nbytes for weight in model.parameters()]
+        learned = [weight.nbytes for weight in held.parameters()]
     else:
         model.requires_grad_(False)
         adapted = _adapted(model, work)
@@ -117,7 +119,11 @@ def estimate(
         adapters=work.num_adapters * sum(sizes) + work.num_heads * head,
         gradients=sum(learned) + sum(own_head),
         optimizer=sum(2 * size + FLOAT for size in stepped),
-        activations=_activations(config, work, compute, flat),
+        activations=(
+            _measuring(config, work, compute, flat)
+            if work.reads == "nothing"
+            else _training(model, work, compute, flat)
+        ),
         cache=cache_bytes(config, work.generated_rows, work.generated_length, compute),
         prefill=_passing(config, work.generated_rows, work.generated_length, compute, flat),
     )
@@ -184,15 +190,15 @@ def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch
     return size
 
 
-def _activations(config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool) -> int:
-    if work.reads == "nothing":
-        scored = min(work.rows * work.length, CHUNK_TOKENS)
-        logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
-        return logits + _passing(config, work.rows, work.length, compute, flat)
-    model: Any = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    if not work.trains_weights:
-        model.requires_grad_(False)
-        _adapted(model, work)
+def _measuring(config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool) -> int:
+    """Of perplexity: a forward pass, and logits with their copies in float32."""
+    scored = min(work.rows * work.length, CHUNK_TOKENS)
+    logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
+    return logits + _passing(config, work.rows, work.length, compute, flat)
+
+
+def _training(model: PreTrainedModel, work: Workload, compute: torch.dtype, flat: bool) -> int:
+    """Of a training pass by the model, its adapter in place."""
     found, num_logits = _forward(model.train(), work, compute, flat)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
     # in the backward pass a gradient stands beside the kept float32 logits, and its cast
