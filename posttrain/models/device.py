@@ -174,7 +174,9 @@ def architecture_of(model: nn.Module) -> str:
 def with_kernels(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
     """Put Liger's kernels into a model's layers where they may be used.
 
-    Before any adapter is attached: an adapter's wrapper would be replaced with what it wraps.
+    Before any adapter is attached: an adapter's wrapper would be replaced with what it wraps. The
+    package also patches the family for the rest of the process, so every model must be loaded here:
+    one that a trainer patched later would differ from those that were loaded before.
     """
     if kernels(runtime, architecture_of(model)).liger:
         apply_liger_kernel(model, LAYERS_ALONE)

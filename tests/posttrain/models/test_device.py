@@ -4,8 +4,12 @@ import logging
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import GPT2Config, GPT2Model
 
+from posttrain.artifacts import BaseModel
+from posttrain.models import device as models_device
+from posttrain.models.adapters import new_adapter
 from posttrain.models.device import (
     Kernels,
     Machine,
@@ -16,6 +20,8 @@ from posttrain.models.device import (
     kernels,
     this_machine,
 )
+from posttrain.models.load import load_base
+from posttrain.recipe.train import LoraRecipe
 from posttrain.runtime import Runtime
 
 BOTH: frozenset[Package] = frozenset({"flash_attn", "liger_kernel"})
@@ -105,6 +111,27 @@ def test_the_choice_is_logged_once_with_its_reasons(caplog: pytest.LogCaptureFix
     assert caplog.messages == [
         "MistralForCausalLM: float32 (a CPU), sdpa (a CPU), no liger (a CPU)"
     ]
+
+
+def test_ligers_kernels_are_put_into_a_base_before_any_adapter(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package runs on GPUs alone: what it is handed is looked at, as it was then."""
+    seen: list[tuple[str, bool, dict[str, bool]]] = []
+
+    def apply(model: torch.nn.Module, config: dict[str, bool]) -> None:
+        adapted = any(isinstance(module, BaseTunerLayer) for module in model.modules())
+        seen.append((type(model).__name__, adapted, config))
+
+    monkeypatch.setenv("POSTTRAIN_DTYPE", "float32")
+    monkeypatch.setattr(models_device, "apply_liger_kernel", apply)
+    new_adapter(load_base(base), LoraRecipe())
+    assert seen == []
+    there = Machine(capability=HOPPER, packages=frozenset({"liger_kernel"}))
+    monkeypatch.setattr(models_device, "this_machine", lambda runtime: there)
+    new_adapter(load_base(base), LoraRecipe())
+    losses = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+    assert seen == [("LlamaForCausalLM", False, losses)]
 
 
 def test_the_architecture_of_a_wrapped_model_is_found() -> None:
