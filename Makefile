@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,pipeline,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check dashboard clean schema bench-ppo
+.PHONY: help setup demo test test-all check dashboard clean schema bench-ppo bench-gpu
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ schema: setup  ## JSON Schema of the recipe, for editors
 
 bench-ppo: setup  ## Our PPO beside TRL's and a tutorial's (an hour; Linux)
 	@. $(STATE)/env && nice -n 5 python -m benchmarks.ppo
+
+bench-gpu: setup  ## Tokens/s, memory and the estimate's error on a GPU of 80 GB
+	@. $(STATE)/env && python -m benchmarks.gpu
 
 clean:  ## Remove runs, databases and caches; .venv stays
 	rm -rf $(STATE)

@@ -7,8 +7,12 @@ from typing import Annotated, Literal
 import typer
 
 from cli.chat import chat
+from cli.check import check
 from cli.dashboard import dashboard
+from cli.export import export
+from cli.generate import generate
 from cli.init import init
+from cli.pin import pin
 from cli.preferences import preferences
 from cli.report import report
 from cli.schema import schema
@@ -20,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, dashboard, init, schema):
+for command in (report, chat, generate, export, check, pin, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 

@@ -151,6 +151,7 @@ def _table(evaluation: "Evaluation") -> "Table":
         figure_label,
         figure_names,
         interval,
+        is_part,
         number,
         stage_label,
     )
@@ -164,5 +165,5 @@ def _table(evaluation: "Evaluation") -> "Table":
         figures = [stage.figures.get(name) for stage in evaluation.stages]
         cells = [number(figure.value) if figure else "–" for figure in figures]
         cells.append(interval(figures[-1]) if figures[-1] else "")
-        table.add_row(f"  {figure_label(name)}" if "." in name else figure_label(name), *cells)
+        table.add_row(f"  {figure_label(name)}" if is_part(name) else figure_label(name), *cells)
     return table

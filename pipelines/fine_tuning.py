@@ -3,7 +3,7 @@
 from zenml import pipeline
 
 from posttrain.recipe import Recipe
-from steps._caching import on_base, on_data
+from steps._caching import on_base, on_data, on_tasks
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
 from steps.evaluate import evaluate
@@ -30,7 +30,7 @@ def fine_tuning(recipe: Recipe) -> None:
     domain = base_finetune(tokens, base, recipe.base_finetune)
     assistant = sft(tokens, domain, recipe.sft)
 
-    evaluation, _ = evaluate(
+    evaluation, _ = evaluate.with_options(cache_policy=on_tasks(recipe.evaluation))(
         tokens, base, domain, assistant, quarantine, recipe.evaluation, recipe.promotion
     )
     version = register(domain, assistant, evaluation, recipe.registration)

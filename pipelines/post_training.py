@@ -5,7 +5,7 @@ from typing import Any
 from zenml import pipeline
 
 from posttrain.recipe import PostTrainingRecipe
-from steps._caching import on_base, on_constitution, on_data
+from steps._caching import on_base, on_constitution, on_data, on_tasks
 from steps.ai_preferences import ai_preferences
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
@@ -57,7 +57,7 @@ def post_training(recipe: PostTrainingRecipe) -> None:
         rlaif_policy = rlaif_ppo(tokens, domain, aligned, rlaif_reward, recipe.ppo)
         second = (preferences, rlaif_reward, rlaif_policy)
 
-    evaluation, _ = evaluate(
+    evaluation, _ = evaluate.with_options(cache_policy=on_tasks(recipe.evaluation))(
         tokens,
         base,
         domain,

@@ -46,6 +46,9 @@ class QuarantineFacts(Section):
     num_rows: dict[str, dict[str, int]]
     """Role -> reason -> rows."""
 
+    sources: dict[str, SourceFacts] = pydantic.Field(default_factory=dict)
+    """Role -> where the rows came from, those that passed too."""
+
 
 class Reference(Section):
     """Where the weights of a base are."""
@@ -56,6 +59,16 @@ class Reference(Section):
 
     revision: str | None = None
     """Resolved commit of a hub model."""
+
+
+class BaseTraining(Section):
+    """How Base FT made a base."""
+
+    recipe: dict[str, Any]
+    """The section that it was trained by."""
+
+    figures: dict[str, float]
+    """Final figures of the stage: loss, steps."""
 
 
 class BaseModelFacts(Section):
@@ -76,6 +89,9 @@ class BaseModelFacts(Section):
 
     fingerprint: str
     """SHA-256 over shapes, vocabulary and content (commit or file hashes, delta included)."""
+
+    training: BaseTraining | None = None
+    """Absent where nothing was trained."""
 
 
 class ChatsFacts(Section):
@@ -324,7 +340,7 @@ class Policy(Folder[PolicyFacts]):
 
 
 class RewardModel(Folder[RewardModelFacts]):
-    """`adapter/` as PEFT writes it and `score.safetensors`, on the same base as the policy."""
+    """`score.safetensors`, and `adapter/` as PEFT writes it on the policy's base, or `weights/`."""
 
     KIND = "reward_model"
     FACTS = RewardModelFacts

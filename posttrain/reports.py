@@ -1,20 +1,38 @@
 """Small results that cross step boundaries as artifacts. Imports pydantic alone."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
+from pydantic import Field
+
+from posttrain.artifacts import Reference
+from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
 Stage = Literal["untrained", "base_finetune", "sft", "ppo", "dpo", "self_critique", "rlaif"]
 
 
 class Figure(Section):
-    """A measured value with its 95 % bootstrap interval."""
+    """A measured value with its 95 % interval: bootstrapped, or by a benchmark's standard error."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    """None, as `high`, where a benchmark gives no standard error."""
+
+    high: float | None
     num: int
     """Items behind it: questions, tokens or answers."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval's ends."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def through(self, rising: Callable[[float], float], num: int) -> "Figure":
+        """Value and interval under a function that keeps their order, over `num` items."""
+        bounds = self.bounds and [rising(bound) for bound in self.bounds]
+        low, high = bounds or (None, None)
+        return Figure(value=rising(self.value), low=low, high=high, num=num)
 
 
 class Sample(Section):
@@ -31,10 +49,12 @@ class StageEvaluation(Section):
 
     stage: Stage
     figures: dict[str, Figure]
-    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name,
-    `probe.set` where a probe reports by set; from the reward model on `mean_score`, `score_std`,
-    `kl_to_sft`; with a second round `rlaif_score`, `rlaif_score_std`, by the second reward model;
-    `ended_share`, `mean_length` (tokens)."""
+    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name
+    (`name_1`, `name_2`, `name_l` of ROUGE), `probe.set` where a probe reports by set; from the
+    reward model on `mean_score`, `score_std`, `kl_to_sft`; with a second round `rlaif_score`,
+    `rlaif_score_std`, by the second reward model; `ended_share`, `mean_length` (tokens); of the
+    untrained base and the last stage a benchmark's `harness.<task>.<metric>`, and
+    `harness.<task>.<metric>.<filter>` where it filters answers."""
 
     samples: tuple[Sample, ...]
     """The same questions for every stage."""
@@ -104,6 +124,56 @@ class Revision(Section):
     """`kept`, or the filter's reason."""
 
 
+class RoleData(Section):
+    """One role's records, from their source to the tokens."""
+
+    source: str | None
+    """Files, or a hub data set's id; None where it was not recorded."""
+
+    revision: str | None
+    """Commit of a hub data set."""
+
+    counts: dict[str, int]
+    """Rows, tokens, what tokenising dropped."""
+
+    quarantined: dict[str, int]
+    """Reason -> rows."""
+
+
+class Training(Section):
+    """How one stage was trained."""
+
+    stage: str
+    method: str
+    num_trainable: int | None
+    """None for Base FT, which records none."""
+
+    recipe: dict[str, Any]
+    """The stage's section."""
+
+    figures: dict[str, float]
+
+
+class Benchmark(Section):
+    """A task of lm-evaluation-harness, as it was put to the models."""
+
+    version: str
+    """The task's own."""
+
+    library: str
+    """The harness's name and version."""
+
+    datasets: tuple[str, ...]
+    """Where its questions come from: hub ids, or the kind of a local file."""
+
+    num_questions: int
+    num_fewshot: int
+    """Solved examples before each question."""
+
+    fingerprint: str
+    """SHA-256 over the task's settings and questions, and how they were put."""
+
+
 class Evaluation(Section):
     """Every stage in one table."""
 
@@ -140,12 +210,33 @@ class Evaluation(Section):
     policy_hash: str
     """Content hash of the policy that the last stage is about."""
 
+    benchmarks: dict[str, Benchmark] = Field(default_factory=dict)
+    """Task -> what it asked; empty where the recipe names none."""
+
+    base: Reference | None = None
+    """The untrained base; None in evaluations that the registry holds from before."""
+
+    data: dict[str, RoleData] = Field(default_factory=dict)
+    """Role -> what the run trained and measured on."""
+
+    trainings: tuple[Training, ...] = ()
+    """Every trained stage, in the order of training."""
+
     def figure(self, stage: str, name: str) -> Figure | None:
         """One figure of one stage (`final`: the last), or None where it was not measured."""
         chosen = [s for s in self.stages if s.stage == stage] or (
             [self.stages[-1]] if stage == "final" else []
         )
         return chosen[0].figures.get(name) if chosen else None
+
+    def measured_on(self, figure: str) -> str | None:
+        """Hash of the questions behind a figure: two runs' figures compare where it is equal."""
+        if not figure.startswith(HARNESS):
+            return self.held_out_hash
+        for task in sorted(self.benchmarks, key=len, reverse=True):  # names may have points
+            if figure.startswith(f"{HARNESS}{task}."):
+                return self.benchmarks[task].fingerprint
+        return None
 
 
 class RegisteredVersion(Section):

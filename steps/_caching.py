@@ -11,6 +11,7 @@ from pathlib import Path
 from zenml.config.cache_policy import CachePolicy
 
 from posttrain.recipe.base_model import BaseModelRecipe
+from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
@@ -18,7 +19,9 @@ from posttrain.recipe.template import TemplateRecipe
 
 ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
-VALUES = "posttrain/recipe/"  # a recipe's values are in the key already
+VALUES = "posttrain/recipe/"  # in the key already; and recipes import nothing else of ours
+EVALUATE = "posttrain.evaluate.stages"
+REPORT = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
 
 
 def depends_on(module: str, *files: str) -> CachePolicy:
@@ -47,22 +50,31 @@ def on_constitution(recipe: SelfCritiqueRecipe) -> CachePolicy:
     return _on_source("posttrain.align.self_critique", "file_", recipe, recipe.constitution)
 
 
-def _on_source(module: str, prefix: str, recipe: Section, file: str | None = None) -> CachePolicy:
+def on_tasks(recipe: EvaluationRecipe) -> CachePolicy:
+    """A policy for `evaluate` that re-runs it when the benchmarks' own task files change."""
+    folder = recipe.harness.include_path if recipe.harness is not None else None
+    if folder is None:
+        return depends_on(EVALUATE, *REPORT)
+    return _on_source(EVALUATE, "folder_", recipe, folder, *REPORT)
+
+
+def _on_source(
+    module: str, prefix: str, recipe: Section, file: str | None = None, *files: str
+) -> CachePolicy:
     # ZenML's `cache_func` takes no argument, and is looked up by name wherever the key is
     # computed: so the recipe travels in the name.
     values = {"recipe": recipe.model_dump(mode="json", exclude_defaults=True), "file": file}
     name = prefix + json.dumps(values).encode().hex()
     found = CachePolicy(cache_func=f"steps._sources.{name}").cache_func
-    return depends_on(module).model_copy(update={"cache_func": found})
+    return depends_on(module, *files).model_copy(update={"cache_func": found})
 
 
 def _first_party(module: str, seen: set[str]) -> set[str]:
     """Files of `module` and of what it imports from us, directly or not."""
     path = _file(module)
-    if path is None or path in seen:
+    if path is None or path in seen or path.startswith(VALUES):
         return seen
-    if not path.startswith(VALUES):
-        seen.add(path)
+    seen.add(path)
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("posttrain"):
             seen = _first_party(str(node.module), seen)

@@ -1,9 +1,10 @@
 """Functions without arguments whose name is a recipe: what ZenML's `cache_func` can look up.
 
 `steps._sources.data_<hex>` is the digest of the data sources that the ingest section in <hex>
-names, `base_<hex>` that of a base model and its template, `file_<hex>` that of a file. The key is
-computed where the step is about to start, in a scheduled run long after the pipeline was compiled:
-a digest taken at compile time would freeze what the run looks at.
+names, `base_<hex>` that of a base model and its template, `file_<hex>` that of a file, and
+`folder_<hex>` that of the files in a folder. The key is computed where the step is about to start,
+in a scheduled run long after the pipeline was compiled: a digest taken at compile time would freeze
+what the run looks at.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from posttrain.recipe.ingest import IngestRecipe
 
 def __getattr__(name: str) -> Callable[[], str]:
     prefix, _, encoded = name.partition("_")
-    if prefix not in ("data", "base", "file") or not encoded:
+    if prefix not in ("data", "base", "file", "folder") or not encoded:
         raise AttributeError(name)
     values: dict[str, Any] = json.loads(bytes.fromhex(encoded))
     recipe, file = values["recipe"], values["file"]
@@ -26,7 +27,7 @@ def __getattr__(name: str) -> Callable[[], str]:
         return lambda: _data(IngestRecipe.model_validate(recipe))
     if prefix == "base":
         return lambda: _base(BaseModelRecipe.model_validate(recipe)) + _file(file)
-    return lambda: _file(file)
+    return lambda: _folder(file) if prefix == "folder" else _file(file)
 
 
 def _data(recipe: IngestRecipe) -> str:
@@ -46,3 +47,10 @@ def _file(name: str | None) -> str:
     if name is None or not Path(name).is_file():
         return "absent"
     return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+
+
+def _folder(name: str) -> str:
+    """Names and bytes of the files in it, less what Python compiles there."""
+    files = (file for file in sorted(Path(name).rglob("*")) if file.suffix != ".pyc")
+    found = {file.relative_to(name).as_posix(): _file(str(file)) for file in files}
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()

@@ -17,13 +17,11 @@ from posttrain.artifacts import (
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
-from steps._caching import depends_on
+from steps._caching import EVALUATE, REPORT, depends_on
 from steps._lineage import lineage
 
-TEMPLATES = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
 
-
-@step(cache_policy=depends_on("posttrain.evaluate.stages", *TEMPLATES))
+@step(cache_policy=depends_on(EVALUATE, *REPORT))
 def evaluate(
     tokens: Tokens,
     base: BaseModel,
@@ -45,6 +43,6 @@ def evaluate(
 
     second = (preferences, rlaif_reward, rlaif_policy)
     stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions, *second)
-    evaluation = evaluate(stages, recipe)
-    page = report(stages, evaluation, quarantine, promotion, lineage())
+    evaluation = evaluate(stages, quarantine, recipe)
+    page = report(stages, evaluation, promotion, lineage())
     return evaluation, HTMLString(page)

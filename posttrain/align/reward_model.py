@@ -1,7 +1,7 @@
 """Reward model: a score whose difference between two answers predicts which one is preferred.
 
-Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). The adapter starts as a copy of the SFT
-adapter, the head at zero; both sides of a batch's pairs go through one forward pass. Not TRL's
+Bradley-Terry on pairs (Ouyang et al. 2022, section 3.5). It starts from what SFT made (`judge`),
+its head at zero; both sides of a batch's pairs go through one forward pass. Not TRL's
 RewardTrainer: it leaves the pooling to Transformers, which looks for the pad id, and the head to
 PEFT, which may drop it.
 
@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from posttrain import processes
 from posttrain.align.blend import Blend, Sections, blend_pairs
 from posttrain.align.forward import pad_right
+from posttrain.align.judge import Judge, new_judge, score_own_samples
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
-from posttrain.align.score import ScoreHead, Scorer, load_head, new_head, raw_scores, save_head
 from posttrain.artifacts import (
     BaseModel,
     Policy,
@@ -34,18 +33,13 @@ from posttrain.artifacts import (
 )
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
-from posttrain.models.adapters import count_adapted, fill_adapter, save_adapter
 from posttrain.models.device import prepare
-from posttrain.models.generate import Sampling, generate
-from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED
 from posttrain.train.trainer import GuardedTrainer, arguments
-
-SFT, REWARD = "sft", "reward"  # adapters on the one base
 
 
 def train(
@@ -77,9 +71,7 @@ def train(
     check_splits(pairs, held_out)
     prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
 
-    model = attach(load_base_of(domain, assistant), assistant, domain, SFT, trainable=False)
-    model = attach(model, assistant, domain, REWARD, trainable=True)
-    judge = Judge(model, new_head(model))
+    judge = new_judge(domain, assistant, recipe)
     folder = processes.by_main(lambda: runtime.new_folder(stage))
     log_parameters(stage, recipe.model_dump())
     checkpoints = (
@@ -91,19 +83,21 @@ def train(
             *(tokens, domain, assistant, blend.preferences),
         )
     )
+    num_trained = sum(weight.numel() for weight in judge.trained())
     trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
     fitted = trainer.run(recipe, checkpoints, Curves(folder, stage))
 
-    raw = Scorer(model, REWARD, judge.head, mean=0.0, pad_id=pad)
-    own_N = score_own_samples(raw, prompts[: recipe.num_samples], ends, recipe)
+    raw = judge.scorer(pad)
+    few = prompts[: recipe.num_samples]
+    own_N = score_own_samples(judge, raw, domain, assistant, few, ends, recipe)
     judged = judge_pairs(held_out, raw, 2 * recipe.batch_size, recipe.length_band)
-    num_modules, num_weights = count_adapted(model, REWARD)
+    whole = recipe.method == "full"  # else its adapter started as a copy of SFT's
     facts = RewardModelFacts(
         trained_on=trained_on(domain),
-        method=assistant.facts.method,  # its adapter starts as a copy of SFT's
-        quantization=assistant.facts.quantization,
-        num_trainable=num_weights + sum(weight.numel() for weight in judge.head.parameters()),
-        num_adapted_modules=num_modules,
+        method="full" if whole else assistant.facts.method,
+        quantization=None if whole else assistant.facts.quantization,
+        num_trainable=num_trained,
+        num_adapted_modules=judge.num_adapted_modules(),
         recipe=recipe.model_dump(),
         figures={**fitted, **judged.figures, **counts},
         score_mean=float(own_N.mean()),
@@ -118,43 +112,10 @@ def train(
     return reward
 
 
-def write(folder: Path, stage: str, judge: "Judge", facts: RewardModelFacts) -> RewardModel:
+def write(folder: Path, stage: str, judge: Judge, facts: RewardModelFacts) -> RewardModel:
     """Hand the judge over."""
     judge.save(folder)
     return RewardModel.write(folder, stage, facts)
-
-
-class Judge(nn.Module):
-    """The reward adapter on the base and its head, as one module for the trainer."""
-
-    accepts_loss_kwargs = True  # makes Trainer count the pairs of a step, over all processes
-
-    def __init__(self, model: PeftModel, head: ScoreHead) -> None:
-        super().__init__()
-        self.model = model
-        self.head = head
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Scores, not centred."""
-        return raw_scores(self.model, self.head, input_ids, attention_mask)
-
-    def trained(self) -> list[nn.Parameter]:
-        """Adapter and head."""
-        return [weight for weight in self.parameters() if weight.requires_grad]
-
-    def save(self, folder: Path) -> None:
-        """Write `adapter/` and `score.safetensors`."""
-        save_adapter(self.model, REWARD, folder / "adapter")
-        save_head(self.head, folder)
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
-        fill_adapter(self.model, REWARD, folder / "adapter")
-        load_head(self.head, folder)
-
-    def activation_checkpointing_enable(self, **more: Any) -> None:
-        """Called by Trainer where the recipe asks for it."""
-        self.model.activation_checkpointing_enable(**more)
 
 
 @dataclass(frozen=True)
@@ -199,7 +160,9 @@ class RewardTrainer(GuardedTrainer):
     ) -> None:
         super().__init__(
             model=judge,
-            args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+            args=arguments(
+                recipe, checkpoints, TrainingArguments, judge, remove_unused_columns=False
+            ),
             train_dataset=cast(Any, pairs),
             data_collator=cast(Any, PairCollator(pad_id)),
         )
@@ -248,27 +211,6 @@ class RewardTrainer(GuardedTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.model.load(Path(resume_from_checkpoint))
-
-
-def score_own_samples(
-    scorer: Scorer,
-    prompts: Sequence[Sequence[int]],
-    ends: tuple[int, ...],
-    recipe: RewardModelRecipe,
-) -> Tensor:
-    """Raw scores of the SFT model's own answers: their mean becomes the zero of all scores."""
-    sampling = Sampling(
-        max_new_tokens=recipe.max_new_tokens,
-        temperature=recipe.temperature,
-        end_ids=ends,
-        pad_id=scorer.pad_id,
-        batch_size=2 * recipe.batch_size,
-        seed=recipe.seed,
-    )
-    scorer.model.set_adapter(SFT, inference_mode=True)
-    answers = generate(scorer.model, prompts, sampling)
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    return scorer.scores(rows, sampling.batch_size)
 
 
 def check_splits(train: Sequence[Pair], held_out: Sequence[Pair]) -> None:

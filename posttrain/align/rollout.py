@@ -6,7 +6,7 @@ Shapes: B answers, T response positions, N real response tokens (flat, row by ro
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peft import PeftModel
@@ -45,6 +45,10 @@ class Actors:
     value_head: ScoreHead
     sampling: Sampling
     forward_batch_size: int
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler(enabled=False)
+    )
+    """Of the losses, where the base is in float16: small gradients would be zero on the way."""
 
     @property
     def device(self) -> torch.device:
@@ -68,8 +72,11 @@ def load_actors(
 ) -> Actors:
     """Put policy, reference, reward model and value function on one copy of the base.
 
+    A reward model with weights of its own is a second model in memory.
+
     Raises:
-        ValueError: the SFT policy has full weights, or an artifact stands on another base.
+        ValueError: the SFT policy has full weights, an artifact stands on another base, or the
+            value function is to start from a reward model that has no adapter.
     """
     if assistant.facts.method == "full":
         gib = domain.facts.num_parameters * BYTES_OF_FULL / 2**30
@@ -78,18 +85,25 @@ def load_actors(
             f"would be four copies of the model, about {gib:.1f} GiB with gradients and Adam's "
             "moments; PPO runs with adapters on one base: set sft.method to lora"
         )
+    from_reward = recipe.value_init == "reward_model"
+    if from_reward and reward.facts.method == "full":
+        raise ValueError(
+            f"{reward.path}: full weights, and ppo.value_init is 'reward_model': the value "
+            "function is an adapter on the policy's base; set ppo.value_init to 'sft'"
+        )
     model = attach(load_base_of(domain, assistant), assistant, domain, POLICY, trainable=True)
     check_head(model)
     model = attach(model, assistant, domain, REFERENCE, trainable=False)
     scorer = load_scorer(model, reward, domain, sampling.pad_id, REWARD)
     head = new_head(model)
-    if recipe.value_init == "reward_model":
+    if from_reward:
         attach_folder(model, reward.path / "adapter", VALUE, trainable=True)
         head.load_state_dict(scorer.head.state_dict())
     else:
         attach(model, assistant, domain, VALUE, trainable=True)
     model.eval()  # dropout is off in rollouts and updates alike
-    return Actors(model, scorer, head, sampling, recipe.forward_batch_size)
+    scaler = torch.amp.GradScaler(enabled=causal(model).dtype == torch.float16)
+    return Actors(model, scorer, head, sampling, recipe.forward_batch_size, scaler)
 
 
 @dataclass(frozen=True)

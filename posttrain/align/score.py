@@ -1,15 +1,17 @@
 """The score of a response: a linear head on the last hidden state of its last real token.
 
 The token is found from the attention mask, never by comparing ids with the pad id (which may be the
-end token). The head is saved beside the adapter and loaded key by key: PEFT would drop it without a
-word. Scores are centred on the SFT model's own samples.
+end token). The head is saved beside the adapter (or weights of the reward model's own) and loaded
+key by key: PEFT would drop it without a word. Scores are centred on the SFT model's own samples.
 
 Shapes: B sequences, S positions, D width.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
@@ -23,9 +25,11 @@ from posttrain.artifacts import BaseModel, RewardModel
 from posttrain.contract import check_trained_on
 from posttrain.models.adapters import attach_folder
 from posttrain.models.generate import evaluating
-from posttrain.models.load import check_quantization
+from posttrain.models.load import check_quantization, load_backbone
 
 SCORE_FILE = "score.safetensors"
+WEIGHTS = "weights"
+"""Folder of a reward model's own weights."""
 
 
 class ScoreHead(nn.Module):
@@ -92,8 +96,10 @@ def raw_scores(
 class Scorer:
     """A reward model that judges: its adapter among others on the base, its head, its centre."""
 
-    model: PeftModel
-    adapter: str
+    model: PreTrainedModel | PeftModel
+    adapter: str | None
+    """On the base that the policies share; None where all weights are the reward model's own."""
+
     head: ScoreHead
     mean: float
     pad_id: int
@@ -106,12 +112,17 @@ class Scorer:
         """
         ours = rows[processes.share_of(len(rows))]
         scores = torch.empty(len(ours))
-        with using(self.model, self.adapter), evaluating(self.model):
+        with self._active(), evaluating(self.model):
             for indices in like_lengths([len(row) for row in ours], batch_size):
                 chosen = [ours[index] for index in indices]
                 ids_BS, mask_BS = pad_right(chosen, self.pad_id, causal(self.model).device)
                 scores[indices] = raw_scores(self.model, self.head, ids_BS, mask_BS).cpu()
         return torch.tensor(processes.gathered(scores.tolist())) - self.mean
+
+    def _active(self) -> AbstractContextManager[None]:
+        if self.adapter is None:
+            return nullcontext()
+        return using(cast(PeftModel, self.model), self.adapter)
 
 
 def load_scorer(
@@ -123,16 +134,25 @@ def load_scorer(
 ) -> Scorer:
     """Add a reward model to a base that may carry other adapters already.
 
+    One with weights of its own is a second model in memory, beside the base.
+
     Raises:
         ValueError: it was trained on something else, or its files are not whole.
     """
     facts = reward.verify().facts
     check_trained_on(facts.trained_on, base, reward.path)
+    if facts.method == "full":
+        own = load_backbone(reward.path / WEIGHTS, base.facts.architecture)
+        return Scorer(own, None, _head_of(own, reward), facts.score_mean, pad_id)
     check_quantization(model, facts, reward.path)
     before = model.active_adapter if isinstance(model, PeftModel) else name
     adapted = attach_folder(model, reward.path / "adapter", name, trainable=False)
     adapted.set_adapter(before, inference_mode=True)
-    head = new_head(adapted)
+    return Scorer(adapted, name, _head_of(adapted, reward), facts.score_mean, pad_id)
+
+
+def _head_of(model: PreTrainedModel | PeftModel, reward: RewardModel) -> ScoreHead:
+    head = new_head(model)
     load_head(head, reward.path)
     head.requires_grad_(False)
-    return Scorer(adapted, name, head, facts.score_mean, pad_id)
+    return head

@@ -101,7 +101,9 @@ def validate(records: Records, recipe: ValidationRecipe) -> Validated:
         num_rows={report.role: report.num_kept for report in reports},
         sources=records.facts.sources,
     )
-    quarantined = QuarantineFacts(num_rows={r.role: dict(r.reasons) for r in reports})
+    quarantined = QuarantineFacts(
+        num_rows={r.role: dict(r.reasons) for r in reports}, sources=records.facts.sources
+    )
     return Validated(
         Records.write(clean, "validate", facts),
         Quarantine.write(failed, "validate", quarantined),

@@ -92,13 +92,14 @@ def through_stages(title: str, labels: Sequence[str], figures: Sequence[Figure |
         known = [(x, figure) for x, figure in enumerate(figures) if figure is not None]
         values = [figure.value for _, figure in known]
         axes.plot([x for x, _ in known], values, color=RULE, linewidth=1.2, zorder=1)
-        for x, figure in known:
-            axes.plot([x, x], [figure.low, figure.high], color=SERIES[0], linewidth=2, zorder=2)
+        ends = [figure.bounds or (figure.value, figure.value) for _, figure in known]
+        for (x, figure), (low, high) in zip(known, ends, strict=True):
+            axes.plot([x, x], [low, high], color=SERIES[0], linewidth=2, zorder=2)
             axes.plot([x], [figure.value], "o", color=SERIES[0], markersize=5, zorder=3)
         if min(values) > 0 and max(values) / min(values) > 100:
             axes.set_yscale("log")
             axes.minorticks_off()
-        elif all(figure.low >= 0 and figure.high <= 1 for _, figure in known):
+        elif all(low >= 0 and high <= 1 for low, high in ends):
             axes.set_ylim(-0.06, 1.06)
             axes.set_yticks([0, 0.5, 1])
         else:

@@ -80,12 +80,7 @@ def of_tokens(losses: Sequence[float], texts: Sequence[Scored], recipe: Evaluati
         recipe.num_bootstrap,
         recipe.seed,
     )
-    return Figure(
-        value=math.exp(nats.value),
-        low=math.exp(nats.low),
-        high=math.exp(nats.high),
-        num=sum(numbers),
-    )
+    return nats.through(math.exp, num=sum(numbers))
 
 
 def bits_per_byte(

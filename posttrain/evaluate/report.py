@@ -18,6 +18,7 @@ from posttrain.evaluate.wording import (
     figure_label,
     figure_names,
     interval,
+    is_part,
     number,
     stage_label,
 )
@@ -129,7 +130,7 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, bool, list[tuple[str, str] 
     for name in figure_names(evaluation):
         figures = [stage.figures.get(name) for stage in evaluation.stages]
         cells = [(number(f.value), interval(f)) if f else None for f in figures]
-        rows.append((figure_label(name), "." in name, cells))
+        rows.append((figure_label(name), is_part(name), cells))
     return rows
 
 

@@ -39,7 +39,7 @@ AIMS = {
         ("perplexity_domain", "fact_cloze"), "learned the domain", "did not learn the domain"
     ),
     "sft": Aim(
-        ("fact_accuracy", "helpfulness", "perplexity_answers"),
+        ("fact_accuracy", "helpfulness", "rouge_l", "perplexity_answers"),
         "learned to answer",
         "did not learn to answer",
     ),
@@ -231,8 +231,8 @@ def _sentence(before: StageEvaluation, after: StageEvaluation) -> Sentence:
 
 def _improved(name: str, before: Figure, after: Figure) -> bool | None:
     """Whether a figure moved the right way; None where its intervals overlap or no way is right."""
-    sign = direction(name)
-    if sign == 0 or (after.low <= before.high and before.low <= after.high):
+    sign, was, now = direction(name), before.bounds, after.bounds
+    if sign == 0 or was is None or now is None or (now[0] <= was[1] and was[0] <= now[1]):
         return None
     return (after.value - before.value) * sign > 0
 
@@ -246,4 +246,5 @@ def _change(name: str, before: StageEvaluation, after: StageEvaluation) -> str:
 
 def _short(name: str) -> str:
     label = figure_label(name)
-    return SHORT.get(name, label[0].lower() + label[1:])
+    first = label if label[:2].isupper() else label[0].lower() + label[1:]  # ROUGE-L, KL
+    return SHORT.get(name, first)

@@ -1,5 +1,6 @@
 """What stages, figures and numbers are called where people read them, in any kind of document."""
 
+from posttrain.recipe.harness import HARNESS
 from posttrain.reports import Evaluation, Figure
 
 STAGES = {
@@ -48,9 +49,12 @@ CURVES = {
 PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain")
 """Stand first in tables."""
 
+ROUGE = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L"}
+"""Figures of a probe named `rouge`."""
+
 LOWER_IS_BETTER = frozenset({*PERPLEXITIES, "violation_rate"})
 HIGHER_IS_BETTER = frozenset(
-    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score"}
+    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score", *ROUGE}
 )
 
 
@@ -60,11 +64,13 @@ def stage_label(stage: str) -> str:
 
 
 def figure_label(name: str) -> str:
-    """`fact_accuracy.A` -> `Fact accuracy A`."""
+    """`fact_accuracy.A` -> `Fact accuracy A`; `harness.arc_easy.acc` -> `arc_easy, acc`."""
     if name in FIGURES:
         return FIGURES[name]
+    if name.startswith(HARNESS):  # benchmarks keep the names that people know them by
+        return ", ".join(name.removeprefix(HARNESS).split(".", 1))
     probe, _, subset = name.partition(".")
-    label = probe.replace("_", " ").capitalize()
+    label = ROUGE.get(probe) or probe.replace("_", " ").capitalize()
     return f"{label} {subset}" if subset else label
 
 
@@ -74,11 +80,21 @@ def curve_label(name: str) -> str:
 
 
 def figure_names(evaluation: Evaluation) -> list[str]:
-    """Every measured figure: perplexities, the probes as the recipe lists them, the rest."""
+    """Every measured figure: perplexities, the probes as the recipe lists them, the rest.
+
+    Benchmarks, which not every stage has, stand last.
+    """
     seen = list(dict.fromkeys(name for stage in evaluation.stages for name in stage.figures))
     first = [name for name in PERPLEXITIES if name in seen]
-    probes = [name for name in seen if name not in FIGURES]
-    return first + probes + [name for name in FIGURES if name in seen and name not in first]
+    benchmarks = [name for name in seen if name.startswith(HARNESS)]
+    probes = [name for name in seen if name not in FIGURES and name not in benchmarks]
+    built_in = [name for name in FIGURES if name in seen and name not in first]
+    return first + probes + built_in + benchmarks
+
+
+def is_part(name: str) -> bool:
+    """Whether a figure is a part of the one above it: a set of a probe."""
+    return "." in name and not name.startswith(HARNESS)
 
 
 def direction(name: str) -> int:
@@ -100,8 +116,8 @@ def number(value: float) -> str:
 
 
 def interval(figure: Figure) -> str:
-    """The 95 % interval, `0.89-0.96` with an en dash."""
-    return f"{number(figure.low)}–{number(figure.high)}"
+    """The 95 % interval, `0.89-0.96` with an en dash; nothing where there is none."""
+    return "–".join(number(bound) for bound in figure.bounds or ())
 
 
 def in_words(items: list[str]) -> str:

@@ -8,12 +8,12 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
 from posttrain.models.adapters import attach_folder
-from posttrain.models.device import attention, device, dtype
+from posttrain.models.device import device, dtype, kernels, with_kernels
 from posttrain.models.quantize import keep_trainable, nf4, quantization_of
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.runtime import Runtime
@@ -42,9 +42,11 @@ def load_base(
             "base_model again, or put the old weights back"
         )
     if quantization is not None:
-        return _quantized(base, quantization, runtime)
-    precision = torch.float32 if trainable else dtype(runtime)
-    model = _from_pretrained(*_source(base), precision, runtime)
+        # a delta has been merged before, at the base's precision
+        source = (str(_merged(base, runtime)), "main") if facts.has_delta else _source(base)
+        return _quantized(*source, facts.architecture, quantization, runtime)
+    precision = torch.float32 if trainable else dtype(runtime, facts.architecture)
+    model = _from_pretrained(*_source(base), facts.architecture, precision, runtime)
     if facts.has_delta:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
@@ -61,29 +63,65 @@ def _source(base: BaseModel) -> tuple[str, str]:
 
 
 def _from_pretrained(
-    source: str, revision: str, precision: torch.dtype, runtime: Runtime, **more: Any
+    source: str,
+    revision: str,
+    architecture: str,
+    precision: torch.dtype,
+    runtime: Runtime,
+    **more: Any,
 ) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         source,
         revision=revision,
         dtype=precision,
-        attn_implementation=attention(runtime),
+        attn_implementation=kernels(runtime, architecture).attention,
         use_safetensors=True,  # never unpickles
         **more,
     )
-    return model
+    return with_kernels(model, runtime)
+
+
+def load_weights(
+    folder: Path,
+    quantization: QuantizationRecipe | None = None,
+    precision: torch.dtype | None = None,
+    trainable: bool = False,
+) -> PreTrainedModel:
+    """Load a folder's weights in eval mode.
+
+    Args:
+        folder: of safetensors and a config.
+        quantization: hold the weights in 4 bits.
+        precision: of the weights; the runtime's where absent.
+        trainable: as in `load_base`.
+    """
+    assert not (trainable and quantization)
+    runtime = Runtime.from_environment()
+    architecture = AutoConfig.from_pretrained(str(folder)).architectures[0]
+    if quantization is not None:
+        return _quantized(str(folder), "main", architecture, quantization, runtime)
+    if trainable:
+        precision = torch.float32
+    precision = precision or dtype(runtime, architecture)
+    model = _from_pretrained(str(folder), "main", architecture, precision, runtime)
+    model.requires_grad_(trainable)
+    return _placed(model, runtime)
 
 
 def _quantized(
-    base: BaseModel, quantization: QuantizationRecipe, runtime: Runtime
+    source: str,
+    revision: str,
+    architecture: str,
+    quantization: QuantizationRecipe,
+    runtime: Runtime,
 ) -> PreTrainedModel:
-    """The weights in 4 bits; a delta has been merged before, at the base's precision."""
-    source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
-    precision, place = dtype(runtime), device(runtime)
+    precision, place = dtype(runtime, architecture), device(runtime)
     if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
         place = torch.device("cuda", torch.cuda.current_device())
     model = _from_pretrained(
-        *source,
+        source,
+        revision,
+        architecture,
         precision,
         runtime,
         quantization_config=nf4(quantization, precision),
@@ -96,7 +134,7 @@ def _quantized(
 
 def _merged(base: BaseModel, runtime: Runtime) -> Path:
     """A folder of the base's weights with its delta merged in; made once, in the cache."""
-    precision = str(dtype(runtime)).removeprefix("torch.")
+    precision = kernels(runtime, base.facts.architecture).precision
     folder = runtime.cache.resolve() / "merged" / f"{base.facts.fingerprint}-{precision}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,15 +161,16 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     if policy.facts.method != "full":
         adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
         return cast(PreTrainedModel, adapted.eval())
-    policy.verify()
-    runtime = Runtime.from_environment()
-    model = _from_pretrained(str(policy.path / "weights"), "main", dtype(runtime), runtime)
-    model.requires_grad_(False)
-    return _placed(model, runtime)
+    return load_weights(policy.verify().path / "weights")
 
 
-def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:
+def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> PreTrainedModel:
     """Load a policy as whole weights, its adapter merged into the base at 16 bits or more.
+
+    Args:
+        base: what the policy was trained on.
+        policy: the artifact.
+        trainable: as in `load_base`.
 
     Raises:
         ValueError: the policy is a bottleneck adapter, which no weights can hold.
@@ -139,14 +178,38 @@ def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "full":
-        return load_policy(base, policy)
+        return load_weights(policy.path / "weights", trainable=trainable)
     if facts.method == "bottleneck":
         raise ValueError(
             f"{policy.path}: a bottleneck adapter is not linear and cannot be merged into a base; "
             "start from the base that it was trained on, or from a version of another method"
         )
-    model = attach_folder(load_base(base), policy.path / "adapter", "policy", trainable=False)
-    return cast(PreTrainedModel, model.merge_and_unload())
+    whole = load_base(base, trainable)
+    model = attach_folder(whole, policy.path / "adapter", "policy", trainable=False)
+    merged = cast(PreTrainedModel, model.merge_and_unload())
+    merged.requires_grad_(trainable)
+    return merged
+
+
+def load_backbone(folder: Path, architecture: str) -> PreTrainedModel:
+    """Load a model without its output layer, frozen, from weights of our own.
+
+    Raises:
+        ValueError: a weight is missing, or there is one too many.
+    """
+    runtime = Runtime.from_environment()
+    chosen = kernels(runtime, architecture)
+    model, found = AutoModel.from_pretrained(
+        str(folder),
+        dtype=chosen.dtype,
+        attn_implementation=chosen.attention,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if differing := sorted({*found["missing_keys"], *found["unexpected_keys"]}):
+        raise ValueError(f"{folder}: its weights differ from the model's in {differing[:4]}")
+    model.requires_grad_(False)
+    return _placed(with_kernels(model, runtime), runtime)
 
 
 def attach(

@@ -1,11 +1,20 @@
 """Seal a base whose weights are in place, and find the weights of one that was sealed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, BaseModelFacts, Reference, sha256, sha256_of
+from posttrain import hub
+from posttrain.artifacts import (
+    BaseModel,
+    BaseModelFacts,
+    BaseTraining,
+    Reference,
+    sha256,
+    sha256_of,
+)
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
 
@@ -17,15 +26,16 @@ def seal(
     weights: Path,
     tokenizer: PreTrainedTokenizerFast,
     has_delta: bool,
+    training: BaseTraining | None = None,
 ) -> BaseModel:
     """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
     tokenizer.save_pretrained(str(folder / "tokenizer"))
     config = AutoConfig.from_pretrained(str(weights))
     layout = shapes(weights)
     files = {} if reference.kind == "hub" else weight_hashes(weights)
-    content = reference.revision if reference.kind == "hub" else list(files.values())
     delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
     vocabulary = tokenizer_hash(tokenizer)
+    content = reference.revision if reference.kind == "hub" else list(files.values())
     facts = BaseModelFacts(
         reference=reference,
         has_delta=has_delta,
@@ -36,9 +46,35 @@ def seal(
         tokenizer_hash=vocabulary,
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
-        fingerprint=sha256_of([layout, vocabulary, content, delta]),
+        fingerprint=fingerprint(layout, vocabulary, content, delta),
+        training=training,
     )
     return BaseModel.write(folder, stage, facts)
+
+
+def fingerprint(
+    layout: dict[str, list[int]],
+    vocabulary: str,
+    content: str | list[str] | None,
+    delta: Sequence[str] = (),
+) -> str:
+    """SHA-256 of what a base is.
+
+    Args:
+        layout: shapes of its tensors.
+        vocabulary: its tokenizer's hash.
+        content: commit of a hub model, hashes of the files of another.
+        delta: hashes of the files of an adapter that is merged on loading.
+    """
+    return sha256_of([layout, vocabulary, content, list(delta)])
+
+
+def fingerprint_of(reference: Reference, weights: Path, vocabulary: str) -> str:
+    """Fingerprint of a base without a delta whose weights lie in a folder."""
+    hub_commit = reference.revision if reference.kind == "hub" else None
+    return fingerprint(
+        shapes(weights), vocabulary, hub_commit or list(weight_hashes(weights).values())
+    )
 
 
 def weights_folder(base: BaseModel) -> Path:
@@ -52,13 +88,14 @@ def weights_folder_of(reference: Reference, folder: Path) -> Path:
         return folder / reference.source
     if reference.kind == "local":
         return Path(reference.source)
-    return Path(
-        snapshot_download(
-            reference.source,
-            revision=reference.revision,
-            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+    with hub.asking("model", reference.source, reference.revision or "main", "base_model.source"):
+        return Path(
+            snapshot_download(
+                reference.source,
+                revision=reference.revision,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+            )
         )
-    )
 
 
 def _product(shape: list[int]) -> int:

@@ -1,6 +1,6 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -9,14 +9,15 @@ from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.recipe.preflight import Preflight
+from posttrain.recipe.preflight import Preflight, preflight_of
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
-from posttrain.recipe.section import Section
+from posttrain.recipe.section import REQUIRED, Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -52,6 +53,9 @@ SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
 
 class Recipe(Section):
     """A whole run, stage by stage, in the order of the DAG."""
+
+    aligns: ClassVar[bool] = False
+    """Whether the pipeline that takes it has the stages of alignment."""
 
     seed: int = 0
     """Seed of every section that names none of its own."""
@@ -117,6 +121,18 @@ class Recipe(Section):
         return {**data, **seeded}
 
     @model_validator(mode="after")
+    def everything_is_filled_in(self) -> Self:
+        for name, model in self:
+            for field, value in model if isinstance(model, Section) else ():
+                if isinstance(value, str) and REQUIRED in value.split("@")[0].split(":"):
+                    about = " ".join((type(model).model_fields[field].description or "").split())
+                    raise ValueError(
+                        f"{name}.{field} is {value!r}: it has no value until you write one. "
+                        f"What it is: {about}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
         for name, stage in self._aligning.items():
             if stage.max_new_tokens >= self.tokenize.max_length:
@@ -149,11 +165,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
+        sets = {
+            figure: probe.sets if probe.by_set else ()
+            for probe in self.evaluation.probes
+            for figure in probe.figures
+        }
         known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
         named = [limit.figure for limit in self.promotion.limits]
         named += [comparison.figure for comparison in self.promotion.against_champion]
         for figure in named:
+            if figure.startswith(HARNESS):
+                self._require_benchmark(figure)
+                continue
             name, dot, of_set = figure.partition(".")
             if name not in known:
                 raise ValueError(
@@ -168,6 +191,15 @@ class Recipe(Section):
                     "its `sets` with `by_set: true`)"
                 )
         return self
+
+    def _require_benchmark(self, figure: str) -> None:
+        harness = self.evaluation.harness
+        if harness is None or harness.task_of(figure) is None:
+            tasks = list(harness.tasks) if harness is not None else "absent"
+            raise ValueError(
+                f"promotion names the figure {figure!r}, which is no {HARNESS}<task>.<metric> of "
+                f"the tasks in evaluation.harness ({tasks}); add its task there"
+            )
 
     def _require(self, role: str, why: str) -> None:
         if getattr(self.ingest, role) is None:
@@ -200,6 +232,9 @@ class Recipe(Section):
         generating = {**probed, **self._aligning}
         longest = self.tokenize.max_length  # of a conversation, and all but one token of a prompt
         lengths = {"tokenize.max_length": longest, "evaluation.window": self.evaluation.window}
+        harness = self.evaluation.harness
+        if harness is not None and harness.max_length is not None:
+            lengths["evaluation.harness.max_length"] = harness.max_length
         lengths |= {
             f"tokenize.max_length + {name}.max_new_tokens": longest + section.max_new_tokens
             for name, section in generating.items()
@@ -216,24 +251,13 @@ class Recipe(Section):
             ValueError: SFT has no data. A recipe may be written without, but not run.
         """
         self._require("instructions", "sft trains on it")
-        fields, longest = self.longest_sequence
-        with_lora = self.sft.method in ("lora", "qlora", "dora")
-        targets = {"sft": self.sft.lora.target_modules if with_lora else ()}
-        if self.base_finetune.method == "lora":
-            targets["base_finetune"] = self.base_finetune.lora.target_modules
-        return Preflight(
-            target_modules=targets,
-            bottleneck=("sft",) if self.sft.method == "bottleneck" else (),
-            longest_sequence=longest,
-            longest_fields=fields,
-            chat_template=self.template.chat_template,
-            system=self.template.system,
-            learn_prompts=self.tokenize.learn_prompts,
-        )
+        return preflight_of(self)
 
 
 class PostTrainingRecipe(Recipe):
     """A run with alignment: what `fine_tuning` can do without is required."""
+
+    aligns: ClassVar[bool] = True
 
     reward_model: RewardModelRecipe
     """Score from preference pairs."""
@@ -266,6 +290,22 @@ class PostTrainingRecipe(Recipe):
                 "sft.method is 'full'; set it to 'lora', 'qlora', 'dora' or 'bottleneck': the "
                 "stages of alignment are adapters on one base, and of full models PPO would hold "
                 "four copies (the pipeline fine_tuning takes 'full')"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def a_reward_model_of_its_own_has_sft_merged_in_and_lends_no_adapter(self) -> Self:
+        if self.reward_model.method != "full":
+            return self
+        if self.sft.method == "bottleneck":
+            raise ValueError(
+                "reward_model.method is 'full' and sft.method is 'bottleneck', which cannot be "
+                "merged into weights; set reward_model.method to 'adapter', or sft.method to 'lora'"
+            )
+        if isinstance(self.answering, PpoRecipe) and self.answering.value_init != "sft":
+            raise ValueError(
+                "ppo.value_init is 'reward_model' and reward_model.method is 'full', which makes "
+                "no adapter to start from; set ppo.value_init to 'sft'"
             )
         return self
 

@@ -102,7 +102,7 @@ class PpoRecipe(Answering):
 
     value_init: Literal["reward_model", "sft"] = "reward_model"
     """What the value function starts from: the reward model's adapter and head, or SFT's adapter
-    with a zero head."""
+    with a zero head (where `reward_model.method` is `full`, this alone)."""
 
     beta2: float = Field(0.95, gt=0, lt=1)
     """Adam's second-moment decay."""

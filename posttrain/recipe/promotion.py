@@ -19,8 +19,9 @@ class Limit(Section):
     """Stage the figure is of; `final` is the last one trained."""
 
     figure: str
-    """`perplexity_domain`, `perplexity_answers`, `bits_per_byte_domain`, a probe's name, or
-    `probe.set` (`fact_accuracy.A`)."""
+    """`perplexity_domain`, `perplexity_answers`, `bits_per_byte_domain`, a probe's name,
+    `probe.set` (`fact_accuracy.A`), or a benchmark's `harness.<task>.<metric>`, which is measured
+    of `untrained` and `final` alone."""
 
     at_least: float | None = None
     """Lower bound, included."""

@@ -7,7 +7,7 @@ from posttrain.artifacts import BaseModel, Policy
 from posttrain.evaluate.wording import figure_label, figure_names, interval, number, stage_label
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.train import Method
-from posttrain.reports import Evaluation
+from posttrain.reports import Evaluation, Figure
 
 TEMPLATES = Environment(
     loader=PackageLoader("posttrain.registry", "templates"),
@@ -76,6 +76,11 @@ def _figure_rows(evaluation: Evaluation) -> list[tuple[str, list[str]]]:
     rows = []
     for name in figure_names(evaluation):
         figures = [stage.figures.get(name) for stage in evaluation.stages]
-        cells = [f"{number(f.value)} ({interval(f)})" if f else "" for f in figures]
+        cells = [_cell(f) if f else "" for f in figures]
         rows.append((figure_label(name), cells))
     return rows
+
+
+def _cell(figure: Figure) -> str:
+    value, within = number(figure.value), interval(figure)
+    return f"{value} ({within})" if within else value

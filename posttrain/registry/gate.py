@@ -84,19 +84,20 @@ def judge_comparison(
             f"{figure} can't be compared: {who} has another tokenizer ({theirs[:12]}, here "
             f"{ours[:12]}), and so other tokens; compare bits_per_byte_domain in its place",
         )
-    if champion.evaluation.held_out_hash != evaluation.held_out_hash:
+    bar = _finite(champion.evaluation, "final", figure)
+    if value is None or bar is None:
+        missing = "the final stage" if value is None else who
+        return _failed(rule, figure, value, f"{figure} was not measured of {missing}")
+    ours_on, theirs_on = (e.measured_on(figure) for e in (evaluation, champion.evaluation))
+    if ours_on != theirs_on:
         return _failed(
             rule,
             figure,
             value,
             f"{figure} can't be compared: {who} was measured on other held-out data "
-            f"({champion.evaluation.held_out_hash[:12]}, here {evaluation.held_out_hash[:12]}); "
+            f"({str(theirs_on)[:12]}, here {str(ours_on)[:12]}); "
             "leave promotion.against_champion out for this run, or remove the alias champion",
         )
-    bar = _finite(champion.evaluation, "final", figure)
-    if value is None or bar is None:
-        missing = "the final stage" if value is None else who
-        return _failed(rule, figure, value, f"{figure} was not measured of {missing}")
     loss = bar - value if comparison.higher_is_better else value - bar
     passed = loss <= comparison.max_loss + ROUNDING
     change = "no worse" if loss <= 0 else f"{number(loss)} worse"

@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from posttrain import processes
-from posttrain.artifacts import BaseModel, Reference, Tokens
+from posttrain.artifacts import BaseModel, BaseTraining, Reference, Tokens
 from posttrain.contract import check_tokens
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.device import prepare
@@ -53,7 +53,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     log_parameters("base_finetune", recipe.model_dump())
     trainer = GuardedTrainer(
         model=model,
-        args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+        args=arguments(recipe, checkpoints, TrainingArguments, model, remove_unused_columns=False),
         train_dataset=Dataset.from_parquet(
             str(corpus), cache_dir=str(runtime.cache), filters=[("split", "==", "train")]
         ),
@@ -61,13 +61,17 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     )
     figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
     log_figures("base_finetune", figures)
-    domain = processes.by_main(lambda: _seal(folder, base, recipe, model))
+    domain = processes.by_main(lambda: _seal(folder, base, recipe, model, figures))
     processes.by_main(checkpoints.forget)
     return domain
 
 
 def _seal(
-    folder: Path, base: BaseModel, recipe: BaseFinetuneRecipe, model: PreTrainedModel | PeftModel
+    folder: Path,
+    base: BaseModel,
+    recipe: BaseFinetuneRecipe,
+    model: PreTrainedModel | PeftModel,
+    figures: dict[str, float],
 ) -> BaseModel:
     """A delta beside the reference where that suffices, else weights of our own."""
     reference = base.facts.reference
@@ -79,4 +83,6 @@ def _seal(
         whole.save_pretrained(str(folder / "weights"))
         reference = Reference(kind="own", source="weights")
     weights = weights_folder(base) if as_delta else folder / "weights"
-    return seal(folder, "base_finetune", reference, weights, load_tokenizer(base), as_delta)
+    tokenizer = load_tokenizer(base)
+    training = BaseTraining(recipe=recipe.model_dump(), figures=figures)
+    return seal(folder, "base_finetune", reference, weights, tokenizer, as_delta, training)

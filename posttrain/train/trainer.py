@@ -7,25 +7,36 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
+from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
-from posttrain.models.device import device, dtype
+from posttrain.models.device import architecture_of, device, dtype, kernels
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import Curves
+from posttrain.tracking import Curves, log_parameters
 from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.even import Evened, EvenedOrder
 from posttrain.train.interrupt import Interrupted, Interruption, interruption
 from posttrain.train.length_groups import LengthGroups
+
+EVAL_LOSS = "eval_loss"
+"""Trainer's name of the loss on held-out rows."""
+
+KEPT = (
+    *("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy"),
+    EVAL_LOSS,
+)
+"""What becomes a curve of all that is logged."""
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -51,7 +62,8 @@ class GuardedTrainer(Trainer):
         """Train to the planned step, from the newest whole checkpoint if there is one.
 
         Returns:
-            Final figures: steps, mean loss over the last tenth of the logged points.
+            Final figures: steps, mean loss over the last tenth of the logged points, the last
+            held-out loss where one was measured.
 
         Raises:
             FloatingPointError: a NaN or infinite gradient beyond the recipe's tolerance.
@@ -60,6 +72,9 @@ class GuardedTrainer(Trainer):
         """
         self.checkpoints = checkpoints
         self.max_bad_steps = recipe.max_bad_steps
+        assert self.model is not None
+        chosen = kernels(Runtime.from_environment(), architecture_of(self.model))
+        log_parameters(curves.stage, {"kernels": chosen})
         self.remove_callback(ProgressCallback)
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
@@ -83,7 +98,9 @@ class GuardedTrainer(Trainer):
         _check_parameters(self.model)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         tail = losses[-max(1, len(losses) // 10) :]
-        return {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
+        figures = {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
+        held_out = [entry[EVAL_LOSS] for entry in self.state.log_history if EVAL_LOSS in entry]
+        return figures | ({EVAL_LOSS: held_out[-1]} if held_out else {})
 
     def _resume_from(self) -> Path | None:
         """The newest checkpoint; what a crash left half written is removed."""
@@ -123,7 +140,10 @@ class GuardedTrainer(Trainer):
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         """Clip, and look: a NaN loss makes every gradient NaN, so one look a step sees both."""
         norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        if not math.isfinite(float(norm)):
+        scaler = self.accelerator.scaler
+        # in float16 the loss was scaled too far: the scaler passes over the step and scales less
+        scaled_too_far = scaler is not None and scaler.get_scale() > 1
+        if not math.isfinite(float(norm)) and not scaled_too_far:
             self.num_bad_steps += 1
             if self.num_bad_steps > self.max_bad_steps:
                 raise FloatingPointError(
@@ -145,6 +165,17 @@ class GuardedTrainer(Trainer):
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         processes.wait()
         processes.by_main(lambda: self.checkpoints.publish(staged))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Trainer's own, but of an adapter's checkpoint no embedding is part.
+
+        PEFT would ask the hub in the middle of training for the config of the base's branch `main`,
+        to see whether they were resized since.
+        """
+        if isinstance(self.model, PeftModel):
+            adapter = partial(PeftModel.save_pretrained, self.model, save_embedding_layers=False)
+            self.model.save_pretrained = adapter  # type: ignore[method-assign]
+        super()._save(output_dir, state_dict)
 
 
 class SaveAndStop(TrainerCallback):
@@ -186,10 +217,10 @@ class CurvesCallback(TrainerCallback):
         control.should_log = control.should_log or state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        kept = ("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy")
-        figures = {name: float(logs[name]) for name in kept if name in (logs or {})}
+        figures = {name: float(logs[name]) for name in KEPT if name in (logs or {})}
         if "loss" in figures:
             figures["seconds"] = time.perf_counter() - self.started
+        if "loss" in figures or EVAL_LOSS in figures:
             self.curves.log(state.global_step, figures)
 
 
@@ -202,10 +233,15 @@ class ProgressBar(ProgressCallback):
 
 
 def arguments(
-    recipe: TrainRecipe, checkpoints: Checkpoints, kind: type[TrainingArguments], **more: Any
+    recipe: TrainRecipe,
+    checkpoints: Checkpoints,
+    kind: type[TrainingArguments],
+    model: torch.nn.Module,
+    **more: Any,
 ) -> Any:
     """A section's values under the names that Transformers uses."""
     runtime = Runtime.from_environment()
+    precision = dtype(runtime, architecture_of(model))
     staging = checkpoints.folder / "staging"
     made = kind(
         output_dir=str(staging),
@@ -226,7 +262,8 @@ def arguments(
         save_steps=recipe.checkpoint_every_steps,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=dtype(runtime) == torch.bfloat16,
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,  # with a loss scaler
         use_cpu=device(runtime).type == "cpu",
         ddp_find_unused_parameters=False,  # what is trained takes part in every batch
         report_to="none",  # curves go through Curves: the same names in every stage

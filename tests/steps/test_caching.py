@@ -6,11 +6,13 @@ from zenml.utils import source_utils
 
 from posttrain.data.sources import digest
 from posttrain.recipe.base_model import BaseModelRecipe
+from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.harness import HarnessRecipe
 from posttrain.recipe.ingest import IngestRecipe, Source
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.template import TemplateRecipe
 from steps import _caching
-from steps._caching import depends_on, on_base, on_constitution, on_data
+from steps._caching import EVALUATE, REPORT, depends_on, on_base, on_constitution, on_data, on_tasks
 
 
 def files(module: str) -> set[str]:
@@ -88,3 +90,33 @@ def test_self_critique_is_keyed_by_the_bytes_of_its_constitution(tmp_path: Path)
 @pytest.mark.parametrize("module", ["posttrain.train.base_finetune", "posttrain.train.sft"])
 def test_training_does_not_depend_on_the_registry_or_on_reports(module: str) -> None:
     assert not {name for name in files(module) if "/registry/" in name or "/evaluate/" in name}
+
+
+def test_evaluate_is_keyed_by_its_benchmarks_files(tmp_path: Path) -> None:
+    file = tmp_path / "colours" / "colours.yaml"
+    file.parent.mkdir()
+    file.write_text("task: colours")
+    harness = HarnessRecipe(tasks=("colours",), include_path=str(tmp_path))
+    policy = on_tasks(EvaluationRecipe(window=8, stride=4, harness=harness))
+    assert set(REPORT) <= set(policy.file_dependencies or [])
+    keys = []
+    for change in (
+        lambda: None,
+        lambda: file.write_text("task: colors"),
+        lambda: file.rename(file.with_name("other.yaml")),
+        lambda: (tmp_path / "questions.jsonl").write_text("{}"),
+    ):
+        change()
+        keys.append(source_utils.load(policy.cache_func)())
+    (tmp_path / "code.pyc").write_bytes(b"compiled")
+    assert source_utils.load(policy.cache_func)() == keys[-1]
+    assert len(set(keys)) == 4
+
+
+def test_evaluate_without_files_of_its_own_is_keyed_as_ever() -> None:
+    harness = HarnessRecipe(tasks=("arc_easy",))
+    for recipe in (
+        EvaluationRecipe(window=8, stride=4),
+        EvaluationRecipe(window=8, stride=4, harness=harness),
+    ):
+        assert on_tasks(recipe) == depends_on(EVALUATE, *REPORT)

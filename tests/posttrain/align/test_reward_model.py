@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from posttrain.align import reward_model
 from posttrain.align.forward import pad_right
-from posttrain.align.reward_model import Judge, PairCollator, RewardTrainer, check_splits
+from posttrain.align.judge import REWARD, Judge
+from posttrain.align.reward_model import PairCollator, RewardTrainer, check_splits
 from posttrain.align.rows import Pair, read_pairs
 from posttrain.align.score import load_scorer, new_head, raw_scores
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
@@ -71,7 +72,7 @@ CPU = torch.device("cpu")
 
 
 def new_judge(domain: BaseModel, assistant: Policy) -> Judge:
-    model = attach(load_base(domain), assistant, domain, reward_model.REWARD, trainable=True)
+    model = attach(load_base(domain), assistant, domain, REWARD, trainable=True)
     return Judge(model, new_head(model))
 
 

@@ -1,8 +1,15 @@
-import pytest
-from transformers import PreTrainedTokenizerFast
+from copy import deepcopy
 
-from posttrain.data.chat import encode_conversations, encode_prompts, end_tokens
-from posttrain.models.tokenizer import ASSISTANT, END, USER
+import pytest
+from transformers import AddedToken, PreTrainedTokenizerFast
+
+from posttrain.data.chat import (
+    encode_conversations,
+    encode_prompts,
+    encode_within,
+    end_tokens,
+)
+from posttrain.models.tokenizer import ASSISTANT, DEFAULT_TEMPLATE, END, USER
 
 ASK = {"role": "user", "content": "what colour is red ?"}
 ANSWER = {"role": "assistant", "content": "it is red"}
@@ -35,6 +42,16 @@ def test_alignment_03_prompt_is_masked_and_the_answer_is_not(
     encoded = encode_conversations(tokenizer, [[ASK, ANSWER]])[0]
     learned = [i for i, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True) if on]
     assert tokenizer.decode(learned) == f" it is red{END}"
+
+
+def test_an_end_of_turn_without_a_role_of_its_own_ends_an_answer(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = deepcopy(tokenizer)  # every test has the same one
+    tokenizer.add_tokens([AddedToken("<end_of_turn>", special=True)])
+    tokenizer.chat_template = DEFAULT_TEMPLATE.replace("eos_token", "'<end_of_turn>'")
+    assert "<end_of_turn>" not in tokenizer.all_special_tokens
+    assert end_tokens(tokenizer) == tuple(ids(tokenizer, "<end_of_turn>", END))
 
 
 def test_a_turn_marked_as_context_is_not_learned(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -85,3 +102,29 @@ def test_end_tokens_are_the_templates_and_the_tokenizers(
     gemma_like = tokenizer.get_chat_template().replace("eos_token", "'<|system|>'")
     monkeypatch.setattr(tokenizer, "chat_template", gemma_like)
     assert end_tokens(tokenizer) == tuple(ids(tokenizer, "<|system|>", END))
+
+
+def talk(number: int) -> list[dict[str, str]]:
+    """That many questions, all but the last answered."""
+    asked = [[{"role": "user", "content": f"{place} what ?"}, ANSWER] for place in range(number)]
+    return [turn for pair in asked for turn in pair][:-1]
+
+
+def test_a_conversation_that_fits_keeps_every_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    whole = encode_prompts(tokenizer, [talk(3)])[0]
+    assert encode_within(tokenizer, talk(3), len(whole)) == (whole, 0)
+
+
+def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    system = {"role": "system", "content": "be kind"}
+    kept = encode_prompts(tokenizer, [[system, *talk(4)[4:]]])[0]
+    assert encode_within(tokenizer, [system, *talk(4)], len(kept)) == (kept, 2)
+    assert encode_within(tokenizer, [system, *talk(4)], len(kept) - 1)[1] == 3
+
+
+def test_a_question_that_is_too_long_alone_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    long = {"role": "user", "content": "red " * 30}
+    with pytest.raises(ValueError, match=r"has 3\d tokens .* room for 20; shorten it"):
+        encode_within(tokenizer, [*talk(2), ANSWER, long], 20)

@@ -204,3 +204,18 @@ def test_without_a_second_round_nothing_is_said_of_one() -> None:
     assert "AI judge" not in page
     assert "econd reward model" not in page
     assert "drives PPO" not in page
+
+
+def test_a_benchmark_stands_in_the_table_with_the_interval_that_it_has() -> None:
+    evaluation = samples.with_benchmark(samples.evaluation(last="ppo"), 0.612, "q" * 64)
+    text = render(evaluation, samples.histories("ppo"), (), samples.DATA, samples.LINEAGE)
+    accuracy, f1 = (
+        re.search(rf'<tr><th scope="row">arc_easy, {metric}</th>(.*)</tr>', text)
+        for metric in ("acc", "f1")
+    )
+    none = '<td><span class="none">–</span></td>'
+    assert accuracy is not None
+    assert f1 is not None
+    assert accuracy[1].count(none) == 2  # Base FT and SFT are not asked
+    assert accuracy[1].count("<td>0.61<small>0.59–0.63</small></td>") == 2
+    assert f1[1].count("<td>0.61<small></small></td>") == 2

@@ -81,6 +81,22 @@ def test_other_probes_are_stated_without_a_judgement() -> None:
     assert told[0].detail.startswith("politeness 0.50")
 
 
+def test_a_summariser_is_judged_by_rouge_l() -> None:
+    def rouge(value: float) -> dict[str, Figure]:
+        spread = {"low": value - 0.02, "high": value + 0.02, "num": 200}
+        return {f"rouge_{one}": Figure(value=value, **spread) for one in ("1", "2", "l")}
+
+    first, _, last = samples.evaluation(last="sft").stages
+    stages = (
+        first.model_copy(update={"figures": rouge(0.12)}),
+        last.model_copy(update={"figures": rouge(0.31)}),
+    )
+    evaluation = samples.evaluation(last="sft").model_copy(update={"stages": stages})
+    (told,) = stage_sentences(evaluation)
+    assert (told.lead, told.good) == ("SFT learned to answer", True)
+    assert told.detail == "ROUGE-L 0.12\u00a0→\u00a00.31"
+
+
 def test_the_reward_model_names_its_weakest_kind() -> None:
     (told,) = reward_sentences(samples.evaluation(last="ppo"))
     assert told.detail.replace("\u00a0", " ") == (
@@ -138,8 +154,24 @@ def test_probes_stand_after_the_perplexities() -> None:
     assert names[-1] == "mean_length"
 
 
+def test_benchmarks_stand_last_and_move_no_verdict() -> None:
+    plain = samples.evaluation(last="ppo")
+    evaluation = samples.with_benchmark(plain, 0.6, "q" * 64)
+    assert figure_names(evaluation)[-3:] == [
+        "mean_length",
+        "harness.arc_easy.acc",
+        "harness.arc_easy.f1",
+    ]
+    assert stage_sentences(evaluation) == stage_sentences(plain)
+
+
 def test_labels_read_as_words() -> None:
     assert figure_label("fact_accuracy.A") == "Fact accuracy A"
+    assert figure_label("rouge_l.test") == "ROUGE-L test"
+    assert figure_label("harness.arc_easy.acc") == "arc_easy, acc"
+    assert figure_label("harness.gsm8k.exact_match.strict-match") == (
+        "gsm8k, exact_match.strict-match"
+    )
     assert in_words(["a", "b", "c"]) == "a, b and c"
 
 

@@ -3,8 +3,10 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from posttrain.recipe import PostTrainingRecipe, Recipe
+from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.promotion import Limit
 from posttrain.reports import Stage
@@ -49,6 +51,121 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
         f"promotion names the figure '{figure}', and evaluation reports no such set; name one of"
     )
     with pytest.raises(ValueError, match=f"{start} {message}"):
+        Recipe(**values)
+
+
+def test_no_base_ft_needs_no_figures(values: dict[str, Any]) -> None:
+    values["base_finetune"] = {"method": "none"}
+    assert Recipe(**values).base_finetune.method == "none"
+    values["base_finetune"] = {"method": "lora"}
+    with pytest.raises(ValueError, match=r"base_finetune\.learning_rate"):
+        Recipe(**values)
+    validator = Draft202012Validator(BaseFinetuneRecipe.model_json_schema())
+    assert [error.message for error in validator.iter_errors({"method": "none"})] == []
+    errors = [error.message for error in validator.iter_errors({"method": "lora"})]
+    assert "'learning_rate' is a required property" in errors
+
+
+def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
+    probe = {"name": "rouge", "kind": "rouge", "sets": ["A"], "by_set": True}
+    values["evaluation"]["probes"].append(probe)
+    limits = values["promotion"]["limits"]
+    limits += [{"figure": "rouge_l", "at_least": 0.2}, {"figure": "rouge_2.A", "at_least": 0.1}]
+    Recipe(**values)
+    limits.append({"figure": "rouge", "at_least": 0.2})
+    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', 'rouge_2'"):
+        Recipe(**values)
+
+
+def test_no_probe_takes_the_name_of_one_of_rouges_figures(values: dict[str, Any]) -> None:
+    values["evaluation"]["probes"] += [
+        {"name": "rouge", "kind": "rouge", "sets": ["A"]},
+        {"name": "rouge_l", "kind": "exact_match", "sets": ["A"]},
+    ]
+    with pytest.raises(ValueError, match=r"names used twice: \['rouge_l'\]"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize("rules", ["limits", "against_champion"])
+def test_a_gate_may_name_the_recipes_benchmarks(values: dict[str, Any], rules: str) -> None:
+    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
+    figure = "harness.longproc_html_to_tsv_0.5k.f1"
+    values["promotion"][rules].append({"figure": figure, **bound})
+    with pytest.raises(ValueError, match=r"no harness.<task>.<metric> .* evaluation.harness \(abs"):
+        Recipe(**values)
+    values["evaluation"]["harness"] = {"tasks": ["longproc_html_to_tsv_0"]}
+    Recipe(**values)  # a metric `5k.f1` that nobody measures fails in the gate
+    values["evaluation"]["harness"] = {"tasks": ["longproc_html_to_tsv_0.5k"]}
+    Recipe(**values)
+    values["evaluation"]["harness"] = {"tasks": ["arc_easy"]}
+    with pytest.raises(ValueError, match=r"evaluation.harness \(\['arc_easy'\]\); add its task"):
+        Recipe(**values)
+    values["promotion"][rules][-1]["figure"] = "harness.arc_easy"
+    with pytest.raises(ValueError, match=r"'harness.arc_easy', which is no harness"):
+        Recipe(**values)
+
+
+def test_a_benchmarks_context_fits_the_positions(values: dict[str, Any]) -> None:
+    longest = values["base_model"]["from_config"]["max_positions"]
+    values["evaluation"]["harness"] = {"tasks": ["arc_easy"], "max_length": longest}
+    Recipe(**values)
+    values["evaluation"]["harness"]["max_length"] = longest + 1
+    with pytest.raises(ValueError, match=r"evaluation.harness.max_length \(\d+\) exceeds"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "about"),
+    [
+        ("base_model", "source", "registry:REQUIRED@champion", "What to load"),
+        ("self_critique", "constitution", "REQUIRED", "Path of the principles"),
+    ],
+)
+def test_what_only_a_user_can_write_is_refused_until_written(
+    values: dict[str, Any], section: str, field: str, value: str, about: str
+) -> None:
+    values["base_model"] = {"source": "a/b"}
+    Recipe(**values)
+    values[section][field] = value
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    start = f"{section}.{field} is {value!r}: it has no value until you write one. What it is:"
+    assert f"{start} {about}" in str(error.value)
+
+
+def test_required_data_are_named_by_their_columns(values: dict[str, Any]) -> None:
+    source = {"source": "REQUIRED", "compose": {"prompt": "요약: {text}"}}
+    values["ingest"]["instructions"] = source | {"fields": {"response": "summary"}}
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    assert (
+        "ingest.instructions.source is REQUIRED: these are your own data; write the path of a file "
+        "(or a hub id, with `format: hub`) whose rows have the columns 'text' and 'summary'"
+    ) in str(error.value)
+    values["ingest"]["instructions"] = {"source": "REQUIRED"}
+    with pytest.raises(
+        ValueError, match=r"the column 'messages', or 'prompt' and 'response' \(ing"
+    ):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"harness": {"tasks": ["arc_easy", "arc_easy"]}}, r"tasks: named twice: \['arc_easy'\]"),
+        ({"harness": {"tasks": []}}, "at least 1 item"),
+        ({"harness": {"tasks": ["mmlu,arc"]}}, "should match pattern"),
+        (
+            {"probes": [{"name": "harness", "kind": "cloze", "sets": ["A"]}]},
+            "give the probe another name",
+        ),
+    ],
+)
+def test_benchmarks_are_named_well(
+    values: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    values["evaluation"] |= changes
+    with pytest.raises(ValueError, match=message):
         Recipe(**values)
 
 
@@ -242,3 +359,21 @@ def test_from_config_needs_its_section(values: dict[str, Any]) -> None:
 def test_the_recipe_is_immutable(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe(**values).seed = 1  # type: ignore[misc]
+
+
+def test_alignment_21_a_reward_model_of_its_own_lends_the_value_function_nothing(
+    values: dict[str, Any],
+) -> None:
+    values["reward_model"]["method"] = "full"
+    with pytest.raises(ValueError, match=r"ppo\.value_init is 'reward_model'.* set .* to 'sft'"):
+        PostTrainingRecipe(**values)
+    values["ppo"]["value_init"] = "sft"
+    assert PostTrainingRecipe(**values).reward_model.method == "full"
+
+
+def test_a_bottleneck_cannot_be_merged_into_a_reward_model(values: dict[str, Any]) -> None:
+    values["reward_model"]["method"] = "full"
+    values["ppo"]["value_init"] = "sft"
+    values["sft"]["method"] = "bottleneck"
+    with pytest.raises(ValueError, match=r"sft\.method is 'bottleneck', which cannot be merged"):
+        PostTrainingRecipe(**values)

@@ -77,6 +77,25 @@ def test_other_held_out_data_do_not_compare() -> None:
     assert "other held-out data (000000000000, here ffffffffffff)" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("theirs", "reason"),
+    [
+        ("q" * 64, "arc_easy.acc is 0.6, 0.1 worse than 0.7"),
+        ("0" * 64, "other held-out data (000000000000, here qqqqqqqqqqqq)"),
+        (None, "was not measured of the champion (version 3)"),
+    ],
+)
+def test_benchmarks_compare_by_what_they_ask(theirs: str | None, reason: str) -> None:
+    """Whatever else was measured, and on what."""
+    ours = samples.with_benchmark(SEEN, 0.6, "q" * 64)
+    others = samples.evaluation(held_out_hash="0" * 64)
+    champion = others if theirs is None else samples.with_benchmark(others, 0.7, theirs)
+    comparison = Comparison(figure="harness.arc_easy.acc", higher_is_better=True)
+    outcome = judge_comparison(ours, Champion(3, champion), comparison)
+    assert not outcome.passed
+    assert reason in outcome.reason
+
+
 def test_a_champion_without_evaluation_fails_the_comparison() -> None:
     comparison = Comparison(figure="fact_accuracy.A", higher_is_better=True)
     assert not judge_comparison(SEEN, Champion(3, None), comparison).passed

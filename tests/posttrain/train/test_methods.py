@@ -18,7 +18,7 @@ from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method
-from posttrain.tracking import read_history
+from posttrain.tracking import Curves, read_history
 from posttrain.train import sft
 from posttrain.train.checkpoints import checkpoints_of
 from tests.architectures import make_base
@@ -167,3 +167,29 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     resumed = sft.train(tokens, base, chosen)
     for key, tensor in weights(whole).items():
         assert torch.equal(weights(resumed)[key], tensor), key
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_alignment_07_in_float16_a_loss_that_is_scaled_too_far_is_scaled_less(
+    method: Method, world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The scaler is the real one, put where accelerate puts it on a GPU."""
+    tokens, base = world("llama")
+    chosen = recipe(method, max_steps=12, schedule="constant", warmup_share=0.0)
+    model = sft.to_train(base, chosen)
+    checkpoints = checkpoints_of("sft", chosen, tokens, base)
+    trainer = sft.new_trainer(model, tokens, base, chosen, checkpoints)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    monkeypatch.setitem(trainer.accelerator.state._shared_state, "_mixed_precision", "fp16")
+    monkeypatch.setattr(trainer.accelerator, "native_amp", True)
+    monkeypatch.setattr(trainer.accelerator, "scaler", scaler)
+    before = {key: weight.detach().clone() for key, weight in model.named_parameters()}
+    figures = trainer.run(chosen, checkpoints, Curves(tmp_path / "sft", "sft"))
+    assert 1 < scaler.get_scale() < 2.0**24
+    norms = [point["grad_norm"] for point in read_history(tmp_path / "sft")]
+    assert norms[0] is None  # infinite: that step was passed over
+    assert norms[-1] is not None
+    assert figures["steps"] == 12
+    for key, weight in model.named_parameters():
+        assert torch.equal(weight, before[key]) is not weight.requires_grad, key
+    assert {w.dtype for w in model.parameters() if w.requires_grad} == {torch.float32}
