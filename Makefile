@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIPELINE ?= post_training
 CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
-EXTRAS := data,train,eval,registry,pipeline,dev
+EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check dashboard clean schema bench-ppo bench-gpu
 

@@ -15,6 +15,7 @@ from cli.init import init
 from cli.pin import pin
 from cli.preferences import preferences
 from cli.report import report
+from cli.schedule import schedule
 from cli.schema import schema
 from cli.stack import embedded
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (report, chat, generate, export, check, pin, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
+app.add_typer(schedule, name="schedule")
 
 
 @app.command()

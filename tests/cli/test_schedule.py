@@ -1,0 +1,171 @@
+"""The clock of one machine, started as a user starts it, with a clock of seconds."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cli.scheduler import trigger
+
+PATIENCE_SECONDS = 60
+EVERY_OTHER_SECOND = "*/2 * * * * *"
+MONDAY = datetime.fromisoformat("2026-11-23T00:00:00+00:00")
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `posttrain schedule run` in an empty folder; what still runs is ended."""
+    (tmp_path / "run.yaml").touch()
+    started: list[subprocess.Popen[str]] = []
+
+    def start(cron: str, script: str, *options: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", "from cli.main import main; main()", "schedule", "run"]
+        command += ["--cron", cron, "-c", "run.yaml", "--state", "state", *options]
+        started.append(
+            subprocess.Popen(
+                [*command, "--", "sh", "-c", script],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").split() if file.exists() else []
+
+
+def wait_for(file: Path, number: int) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while len(lines(file)) < number:
+        assert time.monotonic() < until, lines(file)
+        time.sleep(0.05)
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """What it said, after SIGTERM."""
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+    assert process.returncode == 0, said
+    return said
+
+
+def test_it_fires_twice_by_the_clock_and_keeps_a_log_a_run(start: Start, tmp_path: Path) -> None:
+    process = start(EVERY_OTHER_SECOND, "echo said; date +%S >> fired")
+    wait_for(tmp_path / "fired", 2)
+    ended(process)
+    fired = lines(tmp_path / "fired")
+    assert all(int(second) % 2 == 0 for second in fired)
+    logs = sorted((tmp_path / "state/run").glob("*.log"))
+    assert len(logs) == len(fired)
+    assert {log.read_text(encoding="utf-8") for log in logs} == {"said\n"}
+
+
+def test_runs_never_overlap_and_sigterm_waits_for_the_one_in_progress(
+    start: Start, tmp_path: Path
+) -> None:
+    process = start("* * * * * *", "echo begin >> marks; sleep 2.5; echo end >> marks")
+    wait_for(tmp_path / "marks", 3)  # the second run has begun
+    said = ended(process)
+    marks = lines(tmp_path / "marks")
+    assert marks == ["begin", "end"] * (len(marks) // 2)
+    assert "ending after the run in progress" in said
+
+
+def test_a_second_sigterm_is_handed_on_to_the_run(start: Start, tmp_path: Path) -> None:
+    script = "trap 'echo saved >> marks; exit 1' TERM; echo begin >> marks; sleep 600 & wait"
+    process = start(EVERY_OTHER_SECOND, script)
+    wait_for(tmp_path / "marks", 1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert process.poll() is None
+    ended(process)
+    assert lines(tmp_path / "marks") == ["begin", "saved"]
+
+
+def test_a_failed_run_is_started_again(start: Start, tmp_path: Path) -> None:
+    script = "echo tried >> tries; test $(wc -l < tries) -ge 3 && echo well >> ended"
+    process = start(EVERY_OTHER_SECOND, script, "--attempts", "3")
+    wait_for(tmp_path / "ended", 1)
+    said = ended(process)
+    words = re.findall(r"attempt . of 3|failed with status 1|(?<=:.. )done", said)
+    first = ["attempt 1 of 3", "failed with status 1", "attempt 2 of 3", "failed with status 1"]
+    assert words[:6] == [*first, "attempt 3 of 3", "done"]
+
+
+def test_what_was_missed_while_it_was_down_becomes_one_run(start: Start, tmp_path: Path) -> None:
+    fired = tmp_path / "fired"
+    cron = "*/10 * * * * *"
+    process = start(cron, "date +%s >> fired")
+    wait_for(fired, 1)
+    ended(process)
+    before = len(lines(fired))
+    up_again = int(lines(fired)[-1]) // 10 * 10 + 21.0  # two were missed
+    time.sleep(up_again - time.time())
+    process = start(cron, "date +%s >> fired")
+    wait_for(fired, before + 1)
+    at = int(lines(fired)[-1])
+    ended(process)
+    assert at % 10, "it waited for the clock"
+    assert len(lines(fired)) == before + 1
+
+
+def test_two_clocks_do_not_share_a_state(start: Start, tmp_path: Path) -> None:
+    start(EVERY_OTHER_SECOND, "echo fired >> fired")
+    wait_for(tmp_path / "fired", 1)
+    second = start(EVERY_OTHER_SECOND, "true")
+    said = second.communicate(timeout=PATIENCE_SECONDS)[1]
+    assert second.returncode == 1
+    assert "another process runs by this clock already" in said
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("0 3 * * 1", ["Mon"]),
+        ("0 3 * * 0", ["Sun"]),
+        ("0 3 * * 7", ["Sun"]),
+        ("0 3 * * 1-3", ["Mon", "Tue", "Wed"]),
+        ("0 3 * * 0,6", ["Sat", "Sun"]),
+        ("0 3 * * mon,fri", ["Mon", "Fri"]),
+        ("0 3 * * */3", ["Wed", "Sat", "Sun"]),
+        ("0 3 * * 5-7", ["Fri", "Sat", "Sun"]),
+    ],
+)
+def test_days_of_the_week_are_crontabs(cron: str, days: list[str]) -> None:
+    found, now = [], MONDAY
+    while (now := trigger(cron).get_next_fire_time(None, now)) < MONDAY + timedelta(days=7):
+        found.append(f"{now:%a}")
+        now += timedelta(seconds=1)
+    assert found == days
+
+
+@pytest.mark.parametrize(
+    ("cron", "said"),
+    [
+        ("0 3 * *", "has 4 fields; five are wanted"),
+        ("0 3 * * 8", "day of week 8: 0 to 7 are wanted"),
+        ("61 3 * * 1", "61"),
+        ("0 3 * * someday", "someday"),
+    ],
+)
+def test_what_is_no_cron_expression_is_refused(cron: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        trigger(cron)
+    assert f"--cron {cron!r}" in str(error.value)

@@ -1,0 +1,151 @@
+"""A team's setting on loopback: a ZenML server, a cluster, the stack that k8s/stack.sh makes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow import MlflowClient
+
+from tests.cluster import CRON_JOBS, JOBS, Cluster, Manifest
+from tests.integration.conftest import ROOT, TINY
+from tests.zenml_server import ZenMLServer
+
+IMAGES = "registry.test/team"
+CRON = "0 3 * * 1"
+PATIENCE_SECONDS = 900
+
+STATUSES = """
+import json
+from zenml.client import Client
+run = Client().list_pipeline_runs(sort_by="desc:created", size=1).items[0]
+found = {name: step.status.value for name, step in run.steps.items()}
+print(json.dumps({"run": run.status.value, "steps": found}))
+"""
+
+
+class OnKubernetes:
+    """A client who is logged in and has registered the stack."""
+
+    def __init__(self, folder: Path, server: ZenMLServer, cluster: Cluster) -> None:
+        self.folder, self.server, self.cluster = folder, server, cluster
+        stores = {"ZENML_LOCAL_STORES_PATH": str(folder / "stores")}
+        tracking = f"sqlite:///{folder}/mlflow.db"
+        self.environment = {
+            **server.client(folder / "client"),
+            **stores,
+            "PYTHONPATH": str(ROOT),
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "CONTEXT": "test",
+            "ARTIFACT_STORE": "s3://bucket/zenml",
+            "CONTAINER_REGISTRY": IMAGES,
+            "MLFLOW_URI": tracking,
+        }
+        cluster.environment = {
+            **stores,
+            "PYTHONPATH": str(ROOT),
+            "POSTTRAIN_THREADS": "1",
+            "ZENML_ANALYTICS_OPT_IN": "false",
+        }
+        MlflowClient(tracking, tracking).create_experiment(
+            "posttrain", artifact_location=(folder / "mlflow").as_uri()
+        )
+        self.mlflow_password = "planted-in-a-secret"
+        self.command("zenml", "secret", "create", "mlflow")
+        self.register_stack()
+
+    def register_stack(self) -> None:
+        """As k8s/README.md says; artifacts then go to a folder, for there is no bucket here."""
+        self.command("bash", "k8s/stack.sh")
+        self.command("zenml", "stack", "update", "posttrain-k8s", "-a", "default")
+
+    def command(self, *words: str) -> str:
+        """What a command of the environment's prints; fails the test if it fails."""
+        if words[:3] == ("zenml", "secret", "create"):
+            words += ("--username=me", f"--password={self.mlflow_password}")
+        done = subprocess.run(
+            words, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False
+        )
+        # the log without the frames of ZenML's own stack that rich draws
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "│" not in line]
+        assert done.returncode == 0, "\n".join(said[-60:])
+        return done.stdout
+
+    def config(self, name: str, **environment: str) -> Path:
+        """A recipe's run file for the cluster, as k8s/run-file.sh makes it, cut down to seconds."""
+        done = subprocess.run(
+            ["bash", "k8s/run-file.sh", "recipes/base_ft_korean.yaml"],
+            cwd=ROOT,
+            env={**self.environment, "IMAGES": IMAGES, "TAG": "1.2.3", **environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        values = yaml.safe_load(done.stdout)
+        values["parameters"]["recipe"] = tiny_recipe()
+        values["settings"]["orchestrator.kubernetes"] = {"synchronous": False}
+        file = self.folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+        return file
+
+    def submit(self, config: Path) -> None:
+        """By ZenML's own command."""
+        target = "pipelines.fine_tuning.fine_tuning"
+        self.command("zenml", "pipeline", "run", target, "-c", str(config))
+
+    def wait(self) -> dict[str, Any]:
+        """Statuses of the run and of its steps, once the orchestrator's Job has ended."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not self.orchestrator_job()["status"].get("conditions"):
+            assert time.monotonic() < until, self.cluster.logs()
+            time.sleep(1)
+        found: dict[str, Any] = json.loads(
+            self.command(sys.executable, "-c", STATUSES).splitlines()[-1]
+        )
+        return found
+
+    def orchestrator_job(self) -> Manifest:
+        (found,) = [
+            job
+            for job in self.cluster.manifests(JOBS)
+            if "step_name" not in job["metadata"]["labels"]
+        ]
+        return found
+
+    def step_jobs(self) -> dict[str, Manifest]:
+        """Step -> its Job."""
+        return {
+            job["metadata"]["labels"]["step_name"]: job
+            for job in self.cluster.manifests(JOBS)
+            if "step_name" in job["metadata"]["labels"]
+        }
+
+    def cron_jobs(self) -> list[Manifest]:
+        return self.cluster.manifests(CRON_JOBS)
+
+
+def tiny_recipe() -> dict[str, Any]:
+    """The default recipe on a tiny base of its own."""
+    values = yaml.safe_load((ROOT / "zenml_config.yaml").read_text("utf-8"))
+    recipe: dict[str, Any] = values["parameters"]["recipe"]
+    for path, value in TINY.items():
+        *sections, field = path.split("__")
+        block = recipe
+        for section in sections:
+            block = block[section]
+        block[field] = value
+    return recipe
+
+
+def pod_of(job: Manifest) -> Manifest:
+    found: Manifest = job["spec"]["template"]["spec"]
+    return found
+
+
+def main_of(job: Manifest) -> Manifest:
+    (found,) = pod_of(job)["containers"]
+    assert isinstance(found, dict)
+    return found
