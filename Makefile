@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check dashboard clean schema bench-ppo bench-gpu
+.PHONY: help setup demo test test-all check checkov dashboard clean schema bench-ppo bench-gpu
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,10 @@ test-all: setup  ## Every test: browser, servers, the demo with its figures
 
 check: setup  ## Lint, types, layers
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports
+
+checkov: setup  ## The security linter of k8s/, in an environment of its own
+	@$(PYTHON) -m venv $(STATE)/checkov
+	@$(STATE)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 
 dashboard: setup  ## ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends both
 	@. $(STATE)/env && posttrain dashboard

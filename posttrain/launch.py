@@ -71,9 +71,7 @@ def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result
     runtime.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="launch-", dir=runtime.work.resolve()) as name:
         folder = Path(name)
-        active = ActiveRun.find()
-        job = Job(arguments=_plain(train, args, kwargs), active_run=active)
-        (folder / JOB).write_text(job.model_dump_json(), encoding="utf-8")
+        active = write_job(folder / JOB, train, *args, **kwargs).active_run
         _write_config(folder, number, on_cpu=device(runtime).type == "cpu")
         try:
             _start_and_wait(train.__module__, folder, _environment(runtime, number), number)
@@ -83,6 +81,17 @@ def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result
         made = (folder / RESULT).read_bytes()
         result: Result = TypeAdapter(get_type_hints(train)["return"]).validate_json(made)
         return result
+
+
+def write_job(file: Path, train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Job:
+    """Write what `python -m posttrain.launch STAGE JOB.json` reads: a call of the stage.
+
+    Where torchrun starts the processes, on one node or on several, this is all that they need;
+    the first of them leaves `result.json` beside it.
+    """
+    job = Job(arguments=_plain(train, args, kwargs), active_run=ActiveRun.find())
+    file.write_text(job.model_dump_json(), encoding="utf-8")
+    return job
 
 
 def num_processes(runtime: Runtime) -> int:
@@ -204,7 +213,8 @@ def main() -> None:
     """One of the processes."""
     stage, file = sys.argv[1:]
     folder, rank = Path(file).parent, int(os.environ["RANK"])
-    _end_with(folder / ALIVE)
+    if (folder / ALIVE).exists():  # of `run`; torchrun looks after its processes itself
+        _end_with(folder / ALIVE)
     (folder / f"{os.getpid()}.pid").touch()
     if rank > 0:
         _be_quiet(folder, rank)

@@ -171,13 +171,13 @@ class Cluster:
             "KUBECONFIG": str(self.kubeconfig),
             **self.environment,
         }
-        for entry in container["env"]:
-            found[entry["name"]] = self._value(entry)
         folders = self._folders(job, pod)
-        for name, value in found.items():
+        for entry in container["env"]:
+            value = self._value(entry)
             for mount, folder in folders.items():
                 if value == mount or value.startswith(f"{mount}/"):
-                    found[name] = str(folder) + value[len(mount) :]
+                    value = str(folder) + value[len(mount) :]
+            found[entry["name"]] = value
         return found
 
     def _value(self, entry: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,13 +13,14 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from posttrain.artifacts import BaseModel, Records, Tokens
+from posttrain.artifacts import BaseModel, Policy, Records, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
-from posttrain.launch import num_processes, run
+from posttrain.launch import num_processes, run, write_job
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -99,6 +101,31 @@ def test_base_ft_on_two_processes_equals_one_that_accumulates(
     weights = "weights/model.safetensors"
     assert_equal_weights(alone.path / weights, together.path / weights)
     assert_equal_curves(alone.path, together.path)
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_nodes_makes_what_one_process_does(
+    tokens: Tokens, base: BaseModel, tmp_path: Path
+) -> None:
+    """As k8s/train-job.yaml starts it; two launchers on one machine are the nodes."""
+    alone = run(sft.train, tokens, base, SftRecipe(method="lora", lora=LORA, batch_size=6, **FAST))
+    job = tmp_path / "job.json"
+    recipe = SftRecipe(method="lora", lora=LORA, batch_size=3, **FAST)
+    write_job(job, sft.train, tokens, base, recipe)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}"]
+    command += ["--module", "posttrain.launch", "posttrain.train.sft", str(job)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    nodes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [node.wait(300) for node in nodes] == [0, 0]
+    made = TypeAdapter(Policy).validate_json((tmp_path / "result.json").read_bytes())
+    assert_equal_weights(
+        alone.path / "adapter/adapter_model.safetensors",
+        made.verify().path / "adapter/adapter_model.safetensors",
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,175 @@
+"""The manifests: built by kustomize, held to Kubernetes' schemas, linted for security."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from mlflow.server.security_utils import is_allowed_host_header
+
+from tests.cluster import SCHEMAS
+
+KUBECTL = shutil.which("kubectl")
+CHECKOV = shutil.which("checkov", path=f".posttrain/checkov/bin{os.pathsep}{os.environ['PATH']}")
+BUILDS = ("base", "overlays/gpu", "overlays/kind")
+NAMESPACED = {"PriorityClass", "Namespace"}
+SECRET_NAMES = {"mlflow-auth", "mlflow-database"}
+
+needs_kubectl = pytest.mark.skipif(
+    KUBECTL is None, reason="NO MANIFEST WAS CHECKED: no kubectl (any 1.2x, or kustomize in it)"
+)
+
+
+def built(folder: str) -> list[dict[str, Any]]:
+    """What `kubectl apply -k` would send."""
+    done = subprocess.run(
+        ["kubectl", "kustomize", f"k8s/{folder}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        manifest["metadata"]["name"]: manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] in ("Deployment", "StatefulSet")
+    }
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", BUILDS)
+def test_every_manifest_is_what_the_schemas_of_kubernetes_say(folder: str) -> None:
+    manifests = built(folder)
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, SCHEMAS, strict=True)
+    elsewhere = [
+        manifest["metadata"]["name"]
+        for manifest in manifests
+        if manifest["kind"] not in NAMESPACED
+        and manifest["metadata"].get("namespace") != "posttrain"
+    ]
+    assert elsewhere == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", BUILDS)
+def test_the_namespace_lets_its_own_pods_in(folder: str) -> None:
+    manifests = built(folder)
+    (labels,) = [m["metadata"]["labels"] for m in manifests if m["kind"] == "Namespace"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name, pod in pods(manifests).items():
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False, name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", BUILDS)
+def test_secrets_come_by_name_and_none_is_in_the_manifests(folder: str) -> None:
+    manifests = built(folder)
+    assert [m["metadata"]["name"] for m in manifests if m["kind"] == "Secret"] == []
+    named = {
+        value
+        for pod in pods(manifests).values()
+        for value in [
+            *(v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v),
+            *(
+                entry["valueFrom"]["secretKeyRef"]["name"]
+                for container in pod["containers"]
+                for entry in container["env"]
+                if "secretKeyRef" in entry.get("valueFrom", {})
+            ),
+        ]
+    }
+    assert named == SECRET_NAMES
+    text = Path("k8s/README.md").read_text(encoding="utf-8")
+    assert [name for name in named if f"create secret generic {name}" not in text] == []
+
+
+@needs_kubectl
+def test_nothing_is_open_that_no_policy_names() -> None:
+    manifests = [m for m in built("base") if m["kind"] == "NetworkPolicy"]
+    (deny,) = [m["spec"] for m in manifests if m["metadata"]["name"] == "default-deny"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    open_to_all = [
+        manifest["metadata"]["name"]
+        for manifest in manifests
+        for rule in manifest["spec"].get("ingress", [])
+        if "from" not in rule
+    ]
+    assert open_to_all == []
+
+
+@needs_kubectl
+def test_the_orchestrators_role_has_no_secrets_and_no_wildcards() -> None:
+    roles = {m["metadata"]["name"]: m["rules"] for m in built("base") if m["kind"] == "Role"}
+    for name, rules in roles.items():
+        for rule in rules:
+            assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]], name
+    assert not any("secrets" in rule["resources"] for rule in roles["orchestrator"])
+
+
+@needs_kubectl
+@pytest.mark.parametrize("name", ["mlflow.posttrain.svc.cluster.local:5000", "localhost:5000"])
+def test_mlflow_answers_to_the_name_that_the_stack_calls(name: str) -> None:
+    (container,) = pods(built("base"))["mlflow"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    allowed = environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert is_allowed_host_header(allowed, name)
+    assert not is_allowed_host_header(allowed, "elsewhere.example:5000")
+
+
+def test_the_train_job_runs_the_launch_entry_as_its_runtime_says() -> None:
+    text = Path("k8s/train-job.yaml").read_text(encoding="utf-8")
+    runtime, job = yaml.safe_load_all(text)
+    (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "node"},
+        "spec": node["template"]["spec"]["template"]["spec"],
+    }
+    kubernetes_validate.validate(pod, SCHEMAS, strict=True)
+    trainer = job["spec"]["trainer"]
+    assert trainer["args"][:2] == ["--module", "posttrain.launch"]
+    gpus = trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"]
+    assert str(trainer["numProcPerNode"]) == gpus
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+
+
+@pytest.mark.slow
+@needs_kubectl
+@pytest.mark.skipif(
+    CHECKOV is None,
+    reason="THE SECURITY LINTER DID NOT RUN: `make checkov` installs it",
+)
+@pytest.mark.parametrize("folder", BUILDS)
+def test_the_security_linter_finds_nothing(folder: str, tmp_path: Path) -> None:
+    assert CHECKOV is not None
+    file = tmp_path / "built.yaml"
+    file.write_text(yaml.safe_dump_all(built(folder)), encoding="utf-8")
+    command = [CHECKOV, "--file", str(file), "--framework", "kubernetes", "--compact", "--quiet"]
+    environment = {**os.environ, "BC_SKIP_MAPPING": "TRUE"}  # it asks its maker's server otherwise
+    done = subprocess.run(
+        [*command, "--skip-download"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_skipped_rule_of_the_linter_has_its_reason() -> None:
+    lines = [
+        line.split(":", 1)[1]
+        for file in Path("k8s").rglob("*.yaml")
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if "checkov.io/skip" in line
+    ]
+    assert lines
+    assert [line for line in lines if len(line.partition("=")[2].split()) < 3] == []
