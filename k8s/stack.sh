@@ -47,6 +47,7 @@ component orchestrator "$STACK" kubernetes \
   --skip_local_validations=true \
   --pod_settings="$(json k8s/step-pod.yaml)" \
   --orchestrator_pod_settings="$(json k8s/orchestrator-pod.yaml)" \
+  --pod_failure_policy="$(json k8s/pod-failure-policy.yaml)" \
   --pod_stop_grace_period=300 \
   --ttl_seconds_after_finished=86400 \
   --concurrency_policy=Forbid \

@@ -19,7 +19,7 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
-from kmock import KubernetesEmulator, Server, action
+from kmock import KubernetesEmulator, Object, Server, action
 from kmock._internal.k8s import KubernetesError
 from kmock._internal.rendering import Request
 
@@ -86,12 +86,18 @@ class Cluster:
         self.thread.join()
 
     def manifests(self, kind: str) -> list[Manifest]:
-        """What was submitted, in the order of arrival."""
+        """What there is, in the order of arrival."""
+        return [found.raw for found in self._objects(kind) if not found.deleted]
+
+    def deleted(self, kind: str) -> list[Manifest]:
+        """What there was."""
+        return [found.last.raw for found in self._objects(kind) if found.deleted]
+
+    def _objects(self, kind: str) -> list[Object]:
         return [
-            found.raw
+            found
             for (resource, _, _), found in list(self.api.objects.items())
             if f"{resource.group}/{resource.version}/{resource.plural}".strip("/") == kind
-            and not found.deleted
         ]
 
     def logs(self) -> str:

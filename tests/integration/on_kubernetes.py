@@ -47,6 +47,7 @@ class OnKubernetes:
         cluster.environment = {
             **stores,
             "PYTHONPATH": str(ROOT),
+            "ZENML_CUSTOM_SOURCE_ROOT": str(ROOT),  # as the images have it
             "POSTTRAIN_THREADS": "1",
             "ZENML_ANALYTICS_OPT_IN": "false",
         }

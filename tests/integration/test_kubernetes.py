@@ -25,6 +25,7 @@ STEPS = {
 ON_GPU = {"base_finetune", "sft", "evaluate"}
 IMAGE_OF = {"ingest": "data", "validate": "data", "register": "registry", "promote": "registry"}
 GPU_STEP = yaml.safe_load((ROOT / "k8s/gpu-step.yaml").read_text("utf-8"))
+POLICY = yaml.safe_load((ROOT / "k8s/pod-failure-policy.yaml").read_text("utf-8"))
 STEP_POD = yaml.safe_load((ROOT / "k8s/step-pod.yaml").read_text("utf-8"))
 
 
@@ -96,6 +97,8 @@ def test_gpu_steps_start_again_after_preemption_and_not_after_an_error(
         assert spec["podFailurePolicy"] == GPU_STEP["pod_failure_policy"]
         assert spec["backoffLimit"] == 2  # the step's retry.max_retries
         assert spec["activeDeadlineSeconds"] == GPU_STEP["active_deadline_seconds"]
+    others = [team.orchestrator_job(), team.step_jobs()["ingest"]]
+    assert [job["spec"]["podFailurePolicy"] for job in others] == [POLICY, POLICY]
     assert team.step_jobs()["ingest"]["spec"]["backoffLimit"] == 0
 
 
@@ -118,7 +121,8 @@ def test_only_the_orchestrator_may_talk_to_the_cluster(
 
 def test_no_secret_stands_in_a_manifest(team: OnKubernetes, run: dict[str, Any]) -> None:
     jobs = [team.orchestrator_job(), *team.step_jobs().values()]
-    (secret,) = team.cluster.manifests(SECRETS)
+    assert team.cluster.manifests(SECRETS) == []  # it ends with the run
+    (secret,) = team.cluster.deleted(SECRETS)
     for job in jobs:
         (token,) = [e for e in main_of(job)["env"] if e["name"] == "ZENML_STORE_API_TOKEN"]
         assert token["valueFrom"]["secretKeyRef"]["name"] == secret["metadata"]["name"]
