@@ -101,11 +101,12 @@ class Cluster:
         ]
 
     def logs(self) -> str:
-        """The last lines of each process."""
-        return "\n".join(
-            f"--- {file.stem}\n" + "\n".join(file.read_text("utf-8").splitlines()[-25:])
-            for file in sorted(self.folder.glob("*.log"))
-        )
+        """The last lines of each process, without the frames of ZenML's own stack."""
+        found = []
+        for file in sorted(self.folder.glob("*.log")):
+            lines = [line for line in file.read_text("utf-8").splitlines() if "│" not in line]
+            found += [f"--- {file.stem}", *lines[-40:]]
+        return "\n".join(found)
 
     def _kubeconfig(self) -> Manifest:
         return {

@@ -138,6 +138,11 @@ def tiny_recipe() -> dict[str, Any]:
         for section in sections:
             block = block[section]
         block[field] = value
+    # in an image the checkout's files lie where ZenML's entry point goes: in /app
+    for source in recipe["ingest"].values():
+        source["source"] = str(ROOT / source["source"])
+    recipe["template"]["chat_template"] = str(ROOT / recipe["template"]["chat_template"])
+    recipe["self_critique"]["constitution"] = str(ROOT / recipe["self_critique"]["constitution"])
     return recipe
 
 
