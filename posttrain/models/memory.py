@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
@@ -129,7 +129,7 @@ def estimate(
     )
 
 
-def weight_bytes(model: PreTrainedModel, quantization: QuantizationRecipe | None) -> int:
+def weight_bytes(model: nn.Module, quantization: QuantizationRecipe | None) -> int:
     """Bytes of a base on the meta device, as it will be held: parameters and buffers."""
     if quantization is None:
         return _nbytes([*model.parameters(), *model.buffers()])
