@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
@@ -98,10 +98,11 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    held = model.base_model if work.is_backbone else model
+    held = cast(PreTrainedModel, model.base_model) if work.is_backbone else model
     weights = weight_bytes(held, work.quantization)
     if work.has_second_model:
-        weights += weight_bytes(_on_meta(config, compute).base_model, None)
+        second = cast(PreTrainedModel, _on_meta(config, compute).base_model)
+        weights += weight_bytes(second, None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
@@ -129,7 +130,7 @@ def estimate(
     )
 
 
-def weight_bytes(model: nn.Module, quantization: QuantizationRecipe | None) -> int:
+def weight_bytes(model: PreTrainedModel, quantization: QuantizationRecipe | None) -> int:
     """Bytes of a base on the meta device, as it will be held: parameters and buffers."""
     if quantization is None:
         return _nbytes([*model.parameters(), *model.buffers()])
