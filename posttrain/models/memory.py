@@ -98,10 +98,10 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    held = model.base_model if work.is_backbone else model
+    held = _backbone(model) if work.is_backbone else model
     weights = weight_bytes(held, work.quantization)
     if work.has_second_model:
-        weights += weight_bytes(_on_meta(config, compute).base_model, None)
+        weights += weight_bytes(_backbone(_on_meta(config, compute)), None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
@@ -263,6 +263,11 @@ def _on_meta(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
             own, dtype=dtype, attn_implementation=ATTENTION
         )
     return model
+
+
+def _backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its output layer."""
+    return cast(PreTrainedModel, model.base_model)
 
 
 def _adapted(model: PreTrainedModel, work: Workload) -> list[Tensor]:
