@@ -119,11 +119,7 @@ def estimate(
         adapters=work.num_adapters * sum(sizes) + work.num_heads * head,
         gradients=sum(learned) + sum(own_head),
         optimizer=sum(2 * size + FLOAT for size in stepped),
-        activations=(
-            _measuring(config, work, compute, flat)
-            if work.reads == "nothing"
-            else _training(model, work, compute, flat)
-        ),
+        activations=_activations(config, model, work, compute, flat),
         cache=cache_bytes(config, work.generated_rows, work.generated_length, compute),
         prefill=_passing(config, work.generated_rows, work.generated_length, compute, flat),
     )
@@ -190,15 +186,19 @@ def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch
     return size
 
 
-def _measuring(config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool) -> int:
-    """Of perplexity: a forward pass, and logits with their copies in float32."""
-    scored = min(work.rows * work.length, CHUNK_TOKENS)
-    logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
-    return logits + _passing(config, work.rows, work.length, compute, flat)
-
-
-def _training(model: PreTrainedModel, work: Workload, compute: torch.dtype, flat: bool) -> int:
-    """Of a training pass by the model, its adapter in place."""
+def _activations(
+    config: PreTrainedConfig,
+    model: PreTrainedModel,
+    work: Workload,
+    compute: torch.dtype,
+    flat: bool,
+) -> int:
+    """Of a training pass by the model, its adapter in place; or of perplexity, which keeps none."""
+    if work.reads == "nothing":
+        scored = min(work.rows * work.length, CHUNK_TOKENS)
+        # logits, and two copies in float32: their own and that of their logarithms
+        logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
+        return logits + _passing(config, work.rows, work.length, compute, flat)
     found, num_logits = _forward(model.train(), work, compute, flat)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
     # in the backward pass a gradient stands beside the kept float32 logits, and its cast
