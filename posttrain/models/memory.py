@@ -23,7 +23,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from posttrain.align.forward import MAX_LOGITS, log_probs
-from posttrain.evaluate.perplexity import CHUNK_TOKENS
+from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.quantize import nf4
@@ -195,9 +195,9 @@ def _activations(
 ) -> int:
     """Of a training pass by the model, its adapter in place; or of perplexity, which keeps none."""
     if work.reads == "nothing":
-        scored = min(work.rows * work.length, CHUNK_TOKENS)
+        every = work.rows * work.length * config.get_text_config().vocab_size
         # logits, and two copies in float32: their own and that of their logarithms
-        logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
+        logits: int = min(every, perplexity.MAX_LOGITS) * (compute.itemsize + 2 * FLOAT)
         return logits + _passing(config, work.rows, work.length, compute, flat)
     found, num_logits = _forward(model.train(), work, compute, flat)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
