@@ -41,7 +41,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def run(hub: Hub, home: Path, **source: Any) -> subprocess.CompletedProcess[str]:
     recipe = {"corpus": {"format": "hub", "fields": {"text": "body"}, **source}}
-    return hub.run(home, "-c", INGEST, json.dumps(recipe))
+    return hub.run(home, INGEST, json.dumps(recipe))
 
 
 def ingested(hub: Hub, home: Path, **source: Any) -> tuple[list[str], dict[str, Any]]:
