@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from cli.chat import chat
+from cli.check import check
 from cli.dashboard import dashboard
 from cli.init import init
+from cli.pin import pin
 from cli.preferences import preferences
 from cli.report import report
 from cli.schema import schema
@@ -20,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, dashboard, init, schema):
+for command in (report, chat, check, pin, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 

@@ -26,8 +26,14 @@ class Runtime(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
 
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of base weights. `auto`: bfloat16 on GPUs that have it, float32 on a CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of base weights. `auto`: bfloat16 on GPUs that have it (compute capability 8.0),
+    float16 with a loss scaler on older ones (float32 for Gemma, which overflows), float32 on a
+    CPU."""
+
+    kernels: Literal["auto", "plain"] = "auto"
+    """`auto`: FlashAttention 2 and Liger's layers on a GPU where the packages `flash-attn` and
+    `liger-kernel` are installed. `plain`: PyTorch's own."""
 
     generator: Literal["own", "vllm"] = "own"
     """What samples answers: our own loop, or vLLM where it is installed."""

@@ -18,7 +18,7 @@ from posttrain.recipe.template import TemplateRecipe
 
 ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
-VALUES = "posttrain/recipe/"  # a recipe's values are in the key already
+VALUES = "posttrain/recipe/"  # in the key already; and recipes import nothing else of ours
 
 
 def depends_on(module: str, *files: str) -> CachePolicy:
@@ -59,10 +59,9 @@ def _on_source(module: str, prefix: str, recipe: Section, file: str | None = Non
 def _first_party(module: str, seen: set[str]) -> set[str]:
     """Files of `module` and of what it imports from us, directly or not."""
     path = _file(module)
-    if path is None or path in seen:
+    if path is None or path in seen or path.startswith(VALUES):
         return seen
-    if not path.startswith(VALUES):
-        seen.add(path)
+    seen.add(path)
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("posttrain"):
             seen = _first_party(str(node.module), seen)

@@ -100,6 +100,7 @@ class DpoPolicyTrainer(GuardedTrainer, DPOTrainer):
                 recipe,
                 checkpoints,
                 DPOConfig,
+                model,
                 beta=recipe.beta,
                 loss_type=[recipe.loss],
                 label_smoothing=recipe.label_smoothing,

@@ -65,7 +65,9 @@ class Imitation(GuardedTrainer):
     ) -> None:
         super().__init__(
             model=cast(Any, model),
-            args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+            args=arguments(
+                recipe, checkpoints, TrainingArguments, model, remove_unused_columns=False
+            ),
             train_dataset=cast(Any, examples),
             data_collator=cast(Any, ExampleCollator(pad_id)),
         )

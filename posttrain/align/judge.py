@@ -25,7 +25,7 @@ from posttrain.align.score import (
 )
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.models.adapters import count_adapted, fill_adapter, save_adapter
-from posttrain.models.device import dtype
+from posttrain.models.device import architecture_of, dtype
 from posttrain.models.generate import Sampling, generate
 from posttrain.models.load import attach, load_base_of, load_merged, load_policy
 from posttrain.recipe.reward_model import RewardModelRecipe
@@ -84,9 +84,10 @@ class Judge(nn.Module):
     def scorer(self, pad_id: int) -> Scorer:
         """The judge as whoever loads it will have it: weights at the runtime's precision."""
         if not isinstance(self.model, PeftModel):
+            precision = dtype(Runtime.from_environment(), architecture_of(self.model))
             for weight in self.model.parameters():
                 # not `model.to`: it would round the positions' frequencies too
-                weight.data = weight.data.to(dtype(Runtime.from_environment()))
+                weight.data = weight.data.to(precision)
         adapter = REWARD if isinstance(self.model, PeftModel) else None
         return Scorer(self.model, adapter, self.head, mean=0.0, pad_id=pad_id)
 

@@ -51,7 +51,7 @@ from posttrain.align.rows import read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
-from posttrain.models.device import prepare
+from posttrain.models.device import kernels, prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
@@ -91,7 +91,8 @@ def train(
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
     folder = processes.by_main(lambda: runtime.new_folder(stage))
-    log_parameters(stage, recipe.model_dump())
+    chosen = kernels(runtime, domain.facts.architecture)
+    log_parameters(stage, {**recipe.model_dump(), "kernels": chosen})
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
     try:

@@ -78,6 +78,7 @@ class Progress:
                 "scale": self.scale.model_dump(),
                 "kl_coef": self.kl_coef,
                 "history": self.history,
+                "scaler": actors.scaler.state_dict(),
             }
             (staged / STATE).write_text(json.dumps(state), encoding="utf-8")
             checkpoints.publish(staged)
@@ -101,4 +102,5 @@ class Progress:
             optimizer.load_state_dict(restored)
         found.kl_coef = float(state["kl_coef"])
         found.history = state["history"]
+        actors.scaler.load_state_dict(state["scaler"])
         return found

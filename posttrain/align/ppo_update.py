@@ -55,6 +55,29 @@ def update_policy(
     Raises:
         FloatingPointError: the gradient is NaN or infinite.
     """
+    norm = None
+    while norm is None:
+        log_prob_N, old_N, advantage_N, loss_N = _policy_gradients(
+            actors, learned, minibatch, recipe
+        )
+        kl = float(kl_from_samples(log_prob_N, old_N))
+        if kl > recipe.max_minibatch_kl:
+            optimizer.zero_grad()
+            return None
+        norm = step(actors, optimizer, actors.policy_weights, "policy", learned, recipe)
+    return {
+        "policy_loss": float(loss_N.mean()),
+        "grad_norm": norm,
+        "ratio": float((log_prob_N - old_N).exp().mean()),
+        "clip_fraction": float(clipped_share(log_prob_N, old_N, advantage_N, recipe.clip_range)),
+        "minibatch_kl": kl,
+    }
+
+
+def _policy_gradients(
+    actors: Actors, learned: Learned, minibatch: Sequence[int], recipe: PpoRecipe
+) -> Tensor:
+    """Accumulate them; log-probability now and then, advantage and loss (4, N) of every token."""
     rollout, read = learned.rollout, policy_reader(actors)
     num_tokens = rollout.mask_BT[list(minibatch)].sum()
     seen = [torch.empty(4, 0, device=actors.device)]
@@ -65,22 +88,9 @@ def update_policy(
             advantage_N = learned.advantages_BT[indices][mask_BT]
             log_prob_N, _ = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
             loss_N = policy_loss(log_prob_N, old_N, advantage_N, recipe.clip_range)
-            (loss_N.sum() / num_tokens).backward()
+            actors.scaler.scale(loss_N.sum() / num_tokens).backward()
             seen.append(torch.stack([log_prob_N.detach(), old_N, advantage_N, loss_N.detach()]))
-    log_prob_N, old_N, advantage_N, loss_N = torch.cat(
-        processes.gathered([torch.cat(seen, dim=-1).cpu()]), dim=-1
-    )
-    kl = float(kl_from_samples(log_prob_N, old_N))
-    if kl > recipe.max_minibatch_kl:
-        optimizer.zero_grad()
-        return None
-    return {
-        "policy_loss": float(loss_N.mean()),
-        "grad_norm": step(optimizer, actors.policy_weights, "policy", learned.iteration, recipe),
-        "ratio": float((log_prob_N - old_N).exp().mean()),
-        "clip_fraction": float(clipped_share(log_prob_N, old_N, advantage_N, recipe.clip_range)),
-        "minibatch_kl": kl,
-    }
+    return torch.cat(processes.gathered([torch.cat(seen, dim=-1).cpu()]), dim=-1)
 
 
 def update_value(
@@ -95,6 +105,17 @@ def update_value(
     Raises:
         FloatingPointError: the gradient is NaN or infinite.
     """
+    norm = None
+    while norm is None:
+        total = _value_gradients(actors, learned, minibatch, recipe)
+        norm = step(actors, optimizer, actors.value_weights, "value function", learned, recipe)
+    return {"value_loss": float(processes.summed(total)), "value_grad_norm": norm}
+
+
+def _value_gradients(
+    actors: Actors, learned: Learned, minibatch: Sequence[int], recipe: PpoRecipe
+) -> Tensor:
+    """Accumulate them; this process's part of the loss."""
     rollout, read = learned.rollout, value_reader(actors)
     num_tokens = rollout.mask_BT[list(minibatch)].sum()
     total = torch.zeros((), device=actors.device)
@@ -105,10 +126,9 @@ def update_value(
             return_N = learned.returns_BT[indices][mask_BT]
             (value_N,) = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
             loss = value_loss(value_N, old_N, return_N, recipe.value_clip_range).sum() / num_tokens
-            loss.backward()
+            actors.scaler.scale(loss).backward()
             total += loss.detach()
-    norm = step(optimizer, actors.value_weights, "value function", learned.iteration, recipe)
-    return {"value_loss": float(processes.summed(total)), "value_grad_norm": norm}
+    return total
 
 
 def _ours(minibatch: Sequence[int]) -> Sequence[int]:
@@ -124,27 +144,35 @@ def batches_of(actors: Actors, rollout: Rollout, minibatch: Sequence[int]) -> li
 
 
 def step(
+    actors: Actors,
     optimizer: torch.optim.Optimizer,
     weights: list[nn.Parameter],
     whose: str,
-    iteration: int,
+    learned: Learned,
     recipe: PpoRecipe,
-) -> float:
-    """Clip, step and clear; returns the norm before clipping.
+) -> float | None:
+    """Clip, step and clear.
+
+    Returns:
+        The norm before clipping; None, and no step, where the loss was scaled out of float16's
+        range: it is scaled less from here on, and the gradients are to be computed again.
 
     Raises:
         FloatingPointError: the norm is NaN or infinite; no weight has been changed by it.
     """
     processes.sum_gradients(weights)
+    scaler = actors.scaler
+    scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm))
-    if not math.isfinite(norm):
+    if not math.isfinite(norm) and not scaler.get_scale() > 1:  # 1 without a scaler
         raise FloatingPointError(
-            f"ppo iteration {iteration}: the {whose}'s gradient norm is {norm}; lower "
+            f"ppo iteration {learned.iteration}: the {whose}'s gradient norm is {norm}; lower "
             "learning_rate or raise kl_coef"
         )
-    optimizer.step()
+    scaler.step(optimizer)  # passes over a gradient that is not finite
+    scaler.update()
     optimizer.zero_grad()
-    return norm
+    return norm if math.isfinite(norm) else None
 
 
 def adam(weights: list[nn.Parameter], recipe: PpoRecipe) -> torch.optim.Optimizer:

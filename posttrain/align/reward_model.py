@@ -160,7 +160,9 @@ class RewardTrainer(GuardedTrainer):
     ) -> None:
         super().__init__(
             model=judge,
-            args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+            args=arguments(
+                recipe, checkpoints, TrainingArguments, judge, remove_unused_columns=False
+            ),
             train_dataset=cast(Any, pairs),
             data_collator=cast(Any, PairCollator(pad_id)),
         )

@@ -6,7 +6,7 @@ Shapes: B answers, T response positions, N real response tokens (flat, row by ro
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peft import PeftModel
@@ -45,6 +45,10 @@ class Actors:
     value_head: ScoreHead
     sampling: Sampling
     forward_batch_size: int
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler(enabled=False)
+    )
+    """Of the losses, where the base is in float16: small gradients would be zero on the way."""
 
     @property
     def device(self) -> torch.device:
@@ -98,7 +102,8 @@ def load_actors(
     else:
         attach(model, assistant, domain, VALUE, trainable=True)
     model.eval()  # dropout is off in rollouts and updates alike
-    return Actors(model, scorer, head, sampling, recipe.forward_batch_size)
+    scaler = torch.amp.GradScaler(enabled=causal(model).dtype == torch.float16)
+    return Actors(model, scorer, head, sampling, recipe.forward_batch_size, scaler)
 
 
 @dataclass(frozen=True)

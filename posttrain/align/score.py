@@ -142,7 +142,7 @@ def load_scorer(
     facts = reward.verify().facts
     check_trained_on(facts.trained_on, base, reward.path)
     if facts.method == "full":
-        own = load_backbone(reward.path / WEIGHTS)
+        own = load_backbone(reward.path / WEIGHTS, base.facts.architecture)
         return Scorer(own, None, _head_of(own, reward), facts.score_mean, pad_id)
     check_quantization(model, facts, reward.path)
     before = model.active_adapter if isinstance(model, PeftModel) else name

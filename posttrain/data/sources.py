@@ -7,8 +7,7 @@ import glob
 import re
 from pathlib import Path
 
-import huggingface_hub
-
+from posttrain import hub
 from posttrain.artifacts import SourceFacts, sha256, sha256_of
 from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
 
@@ -67,13 +66,4 @@ def commit(source: Source) -> str:
         )
     if re.fullmatch(r"[0-9a-f]{40}", source.revision):
         return source.revision
-    try:
-        info = huggingface_hub.HfApi().dataset_info(source.name, revision=source.revision)
-    except Exception as error:  # the client's transport errors share no public base class
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{source.name}: the hub gives no revision {source.revision!r}: {reason[0]}; check "
-            "the id, `revision`, HF_TOKEN and the network, or name a full commit"
-        ) from error
-    assert info.sha, "the hub names a commit for every revision"
-    return info.sha
+    return hub.find("dataset", source.name, source.revision, "ingest").commit

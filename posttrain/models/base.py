@@ -7,7 +7,6 @@ inference render is one object with one hash.
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,16 +18,12 @@ from transformers import (
 )
 
 from posttrain.artifacts import BaseModel, Records, Reference
+from posttrain.models.candidate import check_fingerprint, in_folder, on_hub, resolve_template
 from posttrain.models.device import prepare
 from posttrain.models.preflight import check
 from posttrain.models.registered import PREFIX, from_registry
 from posttrain.models.seal import seal, weights_folder_of
-from posttrain.models.tokenizer import (
-    END,
-    read_tokenizer,
-    train_tokenizer,
-    with_system,
-)
+from posttrain.models.tokenizer import END, train_tokenizer
 from posttrain.recipe.base_model import BaseModelRecipe, FromConfig
 from posttrain.recipe.preflight import Preflight
 
@@ -45,40 +40,22 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     has_delta = False
     if recipe.from_config is not None:
         reference, tokenizer = _new(records, recipe.from_config, folder)
-    elif Path(recipe.source).is_dir():
-        reference, tokenizer = _local(Path(recipe.source), folder)
+        config = AutoConfig.from_pretrained(str(folder / reference.source))
     elif recipe.source.startswith(PREFIX):
         reference, tokenizer, has_delta = from_registry(recipe.source, folder)
+        config = AutoConfig.from_pretrained(str(weights_folder_of(reference, folder)))
     else:
-        reference, tokenizer = _hub(recipe.source, recipe.revision)
-    if preflight.chat_template is not None:
-        tokenizer.chat_template = _read_template(Path(preflight.chat_template))
-    if preflight.system is not None:
-        tokenizer.chat_template = with_system(tokenizer.get_chat_template(), preflight.system)
-    weights = weights_folder_of(reference, folder)
-    config = AutoConfig.from_pretrained(str(weights))
+        local = Path(recipe.source)
+        found = in_folder(local) if local.is_dir() else on_hub(recipe.source, recipe.revision)
+        reference, tokenizer, config = found.reference, found.tokenizer, found.config
+        if recipe.fingerprint is not None:  # before its weights are downloaded
+            check_fingerprint(found.fingerprint(), recipe.fingerprint, recipe.source)
+    resolve_template(tokenizer, preflight)
     check(config, tokenizer, preflight)
-    return seal(folder, "base_model", reference, weights, tokenizer, has_delta)
-
-
-def _hub(source: str, revision: str) -> tuple[Reference, PreTrainedTokenizerFast]:
-    info = HfApi().model_info(source, revision=revision)
-    files = [file.rfilename for file in info.siblings or []]
-    if not any(name.endswith(".safetensors") for name in files):
-        raise ValueError(
-            f"base_model.source: {source}@{revision} holds no safetensors; pickled weights are "
-            "never loaded: convert it, or name a revision that has them"
-        )
-    return Reference(kind="hub", source=source, revision=info.sha), read_tokenizer(source, info.sha)
-
-
-def _local(source: Path, folder: Path) -> tuple[Reference, PreTrainedTokenizerFast]:
-    if not list(source.glob("*.safetensors")):
-        raise ValueError(
-            f"base_model.source: {source} holds no safetensors (found: "
-            f"{sorted(file.name for file in source.iterdir())})"
-        )
-    return Reference(kind="local", source=str(source.resolve())), read_tokenizer(source)
+    weights = weights_folder_of(reference, folder)
+    base = seal(folder, "base_model", reference, weights, tokenizer, has_delta)
+    check_fingerprint(base.facts.fingerprint, recipe.fingerprint, recipe.source)
+    return base
 
 
 def _new(
@@ -89,12 +66,13 @@ def _new(
         raise ValueError("base_model.from_config trains its tokenizer on ingest.corpus: name one")
     rows = pq.read_table(corpus, columns=["text"], filters=[("split", "==", "train")])
     tokenizer = train_tokenizer(rows["text"].to_pylist(), sizes.vocabulary_size)
-    model = AutoModelForCausalLM.from_config(_config(sizes, tokenizer))
+    model = AutoModelForCausalLM.from_config(config_of(sizes, tokenizer))
     model.save_pretrained(str(folder / "weights"))
     return Reference(kind="own", source="weights"), tokenizer
 
 
-def _config(sizes: FromConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+def config_of(sizes: FromConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The configuration of a new model of these sizes."""
     ids = {
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
@@ -132,9 +110,3 @@ def _config(sizes: FromConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrained
         sliding_window=sizes.max_positions // 2,
         **common,
     )
-
-
-def _read_template(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"template.chat_template: no file {path}; name a Jinja template")
-    return path.read_text(encoding="utf-8")

@@ -1,10 +1,184 @@
-"""Device, precision and threads of this process, from `Runtime`."""
+"""Device, precision, kernels and threads of this process: what `Runtime` asks and the machine has.
+
+`choose` decides from facts alone, so that it is tested without a GPU.
+"""
+
+import logging
+import re
+from functools import cache
+from typing import Literal
 
 import torch
-from transformers.utils import logging
-from transformers.utils.import_utils import is_flash_attn_2_available
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.integrations.liger import apply_liger_kernel
+from transformers.utils import logging as transformers_logging
+from transformers.utils.import_utils import is_flash_attn_2_available, is_liger_kernel_available
 
+from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
+
+Package = Literal["flash_attn", "liger_kernel"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+AMPERE = (8, 0)
+"""Compute capability from which a GPU computes in bfloat16 and runs FlashAttention 2."""
+
+OVERFLOWING = ("gemma", "gemma2", "gemma3", "gemma3n")
+"""Families whose activations leave the range of float16."""
+
+WITH_LIGER = ("gemma", "gemma2", "gemma3", "llama", "mistral", "phi3", "qwen2", "qwen3")
+"""Families whose layers liger-kernel has kernels for, and that it is used for here."""
+
+LAYERS_ALONE = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+"""Liger's losses replace the model's forward, which TRL's trainer and our own reading patch."""
+
+
+class Machine(Section):
+    """What decides: facts of this machine."""
+
+    capability: tuple[int, int] | None
+    """Compute capability of the GPU that models run on; absent on a CPU."""
+
+    packages: frozenset[Package]
+    """Of those with kernels, the ones that can be imported."""
+
+
+class Kernels(Section):
+    """What a model computes with."""
+
+    precision: Precision
+    """Of frozen base weights, and of what a trainer computes; weights that train are float32."""
+
+    attention: Literal["flash_attention_2", "sdpa"]
+    liger: bool
+    """Whether layers run on liger-kernel's kernels (positions, norms, gated MLPs)."""
+
+    why: tuple[str, ...]
+    """A reason for each of the three."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.precision)
+        return dtype
+
+    def __str__(self) -> str:
+        names = (self.precision, self.attention, "liger" if self.liger else "no liger")
+        return ", ".join(f"{name} ({why})" for name, why in zip(names, self.why, strict=True))
+
+
+def choose(machine: Machine, runtime: Runtime, architecture: str) -> Kernels:
+    """Decide for models of one architecture (`gemma3_text`, `Gemma3ForCausalLM`).
+
+    Raises:
+        ValueError: float16 is asked for where it cannot be.
+    """
+    family = re.split(r"For|LMHead|Text|Model|_", architecture)[0].lower()
+    precision, why = _precision(machine, runtime, family)
+    if obstacle := _against_flash(machine, runtime, precision):
+        attention: tuple[Literal["flash_attention_2", "sdpa"], str] = ("sdpa", obstacle)
+    else:
+        attention = ("flash_attention_2", "flash-attn is installed")
+    against = _against_liger(machine, runtime, family)
+    return Kernels(
+        precision=precision,
+        attention=attention[0],
+        liger=not against,
+        why=(why, attention[1], against or "liger-kernel is installed"),
+    )
+
+
+def _precision(machine: Machine, runtime: Runtime, family: str) -> tuple[Precision, str]:
+    asked, capability = runtime.dtype, machine.capability
+    if asked == "float16" and capability is None:
+        raise ValueError(
+            "POSTTRAIN_DTYPE=float16, but models run on the CPU, which gains nothing by it; set "
+            "it to auto, float32 or bfloat16"
+        )
+    if asked == "float16" and family in OVERFLOWING:
+        raise ValueError(
+            f"POSTTRAIN_DTYPE=float16, and activations of {family} leave its range; set it to "
+            "auto, float32 or bfloat16"
+        )
+    if asked != "auto":
+        return asked, "POSTTRAIN_DTYPE"
+    if capability is None:
+        return "float32", "a CPU"
+    if capability >= AMPERE:
+        return "bfloat16", f"compute capability {_version(capability)} has it"
+    older = f"compute capability {_version(capability)} has no bfloat16"
+    if family in OVERFLOWING:
+        return "float32", f"{older}, and {family} leaves float16's range"
+    return "float16", older
+
+
+def _against_flash(machine: Machine, runtime: Runtime, precision: Precision) -> str:
+    """Why not FlashAttention; nothing where it may be used."""
+    if runtime.kernels == "plain":
+        return "POSTTRAIN_KERNELS"
+    if machine.capability is None:
+        return "a CPU"
+    if machine.capability < AMPERE:
+        return f"compute capability {_version(machine.capability)} is below {_version(AMPERE)}"
+    if precision == "float32":
+        return "FlashAttention wants 16 bits"
+    return "" if "flash_attn" in machine.packages else "flash-attn is not installed"
+
+
+def _against_liger(machine: Machine, runtime: Runtime, family: str) -> str:
+    """Why not Liger's kernels; nothing where they may be used."""
+    if runtime.kernels == "plain":
+        return "POSTTRAIN_KERNELS"
+    if machine.capability is None:
+        return "a CPU"
+    if family not in WITH_LIGER:
+        return f"no kernels for {family}"
+    return "" if "liger_kernel" in machine.packages else "liger-kernel is not installed"
+
+
+def _version(capability: tuple[int, int]) -> str:
+    return ".".join(map(str, capability))
+
+
+def this_machine(runtime: Runtime) -> Machine:
+    """The facts of this process's machine."""
+    on_gpu = device(runtime).type == "cuda"
+    found: dict[Package, bool] = {
+        "flash_attn": is_flash_attn_2_available(),
+        "liger_kernel": is_liger_kernel_available(),
+    }
+    return Machine(
+        capability=torch.cuda.get_device_capability() if on_gpu else None,
+        packages=frozenset(name for name, there in found.items() if there),
+    )
+
+
+def kernels(runtime: Runtime, architecture: str) -> Kernels:
+    """What models of an architecture compute with here; logged once."""
+    chosen = choose(this_machine(runtime), runtime, architecture)
+    _say(f"{architecture or 'models'}: {chosen}")
+    return chosen
+
+
+@cache
+def _say(sentence: str) -> None:
+    logging.getLogger(__name__).info(sentence)
+
+
+def architecture_of(model: nn.Module) -> str:
+    """The architecture of a model in memory, whatever it is wrapped in."""
+    inner = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+    return str(inner.config.get_text_config().model_type)
+
+
+def with_kernels(model: PreTrainedModel, runtime: Runtime) -> PreTrainedModel:
+    """Put Liger's kernels into a model's layers where they may be used.
+
+    Before any adapter is attached: an adapter's wrapper would be replaced with what it wraps.
+    """
+    if kernels(runtime, architecture_of(model)).liger:
+        apply_liger_kernel(model, LAYERS_ALONE)
+    return model
 
 
 def device(runtime: Runtime) -> torch.device:
@@ -19,28 +193,15 @@ def device(runtime: Runtime) -> torch.device:
     return torch.device("cuda" if available and runtime.device != "cpu" else "cpu")
 
 
-def dtype(runtime: Runtime) -> torch.dtype:
+def dtype(runtime: Runtime, architecture: str) -> torch.dtype:
     """Precision of base weights; adapters are float32 whatever this is."""
-    if runtime.dtype != "auto":
-        return torch.float32 if runtime.dtype == "float32" else torch.bfloat16
-    on_gpu = device(runtime).type == "cuda"
-    # older GPUs emulate bfloat16, slower than float32
-    native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float32
-
-
-def attention(runtime: Runtime) -> str:
-    """FlashAttention where GPU, precision and package allow it; else PyTorch's own."""
-    half = device(runtime).type == "cuda" and dtype(runtime) == torch.bfloat16
-    kind = "flash_attention_2" if half and is_flash_attn_2_available() else "sdpa"
-    logging.get_logger(__name__).info_once(f"attention: {kind}")
-    return kind
+    return kernels(runtime, architecture).dtype
 
 
 def prepare(seed: int) -> Runtime:
     """Read the runtime, set torch's threads and seed its generators."""
     runtime = Runtime.from_environment()
-    logging.disable_progress_bar()  # of loading and saving shards; training shows its own
+    transformers_logging.disable_progress_bar()  # of loading and saving; training shows its own
     torch.set_num_threads(runtime.threads)
     torch.manual_seed(seed)
     return runtime

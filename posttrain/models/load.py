@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
 from posttrain.contract import check_trained_on
 from posttrain.models.adapters import attach_folder
-from posttrain.models.device import attention, device, dtype
+from posttrain.models.device import device, dtype, kernels, with_kernels
 from posttrain.models.quantize import keep_trainable, nf4, quantization_of
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.runtime import Runtime
@@ -43,8 +43,8 @@ def load_base(
         )
     if quantization is not None:
         return _quantized(base, quantization, runtime)
-    precision = torch.float32 if trainable else dtype(runtime)
-    model = _from_pretrained(*_source(base), precision, runtime)
+    precision = torch.float32 if trainable else dtype(runtime, facts.architecture)
+    model = _from_pretrained(*_source(base), facts.architecture, precision, runtime)
     if facts.has_delta:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
@@ -61,17 +61,22 @@ def _source(base: BaseModel) -> tuple[str, str]:
 
 
 def _from_pretrained(
-    source: str, revision: str, precision: torch.dtype, runtime: Runtime, **more: Any
+    source: str,
+    revision: str,
+    architecture: str,
+    precision: torch.dtype,
+    runtime: Runtime,
+    **more: Any,
 ) -> PreTrainedModel:
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         source,
         revision=revision,
         dtype=precision,
-        attn_implementation=attention(runtime),
+        attn_implementation=kernels(runtime, architecture).attention,
         use_safetensors=True,  # never unpickles
         **more,
     )
-    return model
+    return with_kernels(model, runtime)
 
 
 def _quantized(
@@ -79,11 +84,12 @@ def _quantized(
 ) -> PreTrainedModel:
     """The weights in 4 bits; a delta has been merged before, at the base's precision."""
     source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
-    precision, place = dtype(runtime), device(runtime)
+    precision, place = dtype(runtime, base.facts.architecture), device(runtime)
     if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
         place = torch.device("cuda", torch.cuda.current_device())
     model = _from_pretrained(
         *source,
+        base.facts.architecture,
         precision,
         runtime,
         quantization_config=nf4(quantization, precision),
@@ -96,7 +102,7 @@ def _quantized(
 
 def _merged(base: BaseModel, runtime: Runtime) -> Path:
     """A folder of the base's weights with its delta merged in; made once, in the cache."""
-    precision = str(dtype(runtime)).removeprefix("torch.")
+    precision = kernels(runtime, base.facts.architecture).precision
     folder = runtime.cache.resolve() / "merged" / f"{base.facts.fingerprint}-{precision}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,14 +129,14 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     if policy.facts.method != "full":
         adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
         return cast(PreTrainedModel, adapted.eval())
-    return _full(policy, trainable=False)
+    return _full(base, policy, trainable=False)
 
 
-def _full(policy: Policy, trainable: bool) -> PreTrainedModel:
-    runtime = Runtime.from_environment()
-    precision = torch.float32 if trainable else dtype(runtime)
+def _full(base: BaseModel, policy: Policy, trainable: bool) -> PreTrainedModel:
+    runtime, architecture = Runtime.from_environment(), base.facts.architecture
+    precision = torch.float32 if trainable else dtype(runtime, architecture)
     weights = policy.verify().path / "weights"
-    model = _from_pretrained(str(weights), "main", precision, runtime)
+    model = _from_pretrained(str(weights), "main", architecture, precision, runtime)
     model.requires_grad_(trainable)
     return _placed(model, runtime)
 
@@ -149,7 +155,7 @@ def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> Pre
     facts = policy.verify().facts
     check_trained_on(facts.trained_on, base, policy.path)
     if facts.method == "full":
-        return _full(policy, trainable)
+        return _full(base, policy, trainable)
     if facts.method == "bottleneck":
         raise ValueError(
             f"{policy.path}: a bottleneck adapter is not linear and cannot be merged into a base; "
@@ -162,24 +168,25 @@ def load_merged(base: BaseModel, policy: Policy, trainable: bool = False) -> Pre
     return merged
 
 
-def load_backbone(folder: Path) -> PreTrainedModel:
+def load_backbone(folder: Path, architecture: str) -> PreTrainedModel:
     """Load a model without its output layer, frozen, from weights of our own.
 
     Raises:
         ValueError: a weight is missing, or there is one too many.
     """
     runtime = Runtime.from_environment()
+    chosen = kernels(runtime, architecture)
     model, found = AutoModel.from_pretrained(
         str(folder),
-        dtype=dtype(runtime),
-        attn_implementation=attention(runtime),
+        dtype=chosen.dtype,
+        attn_implementation=chosen.attention,
         use_safetensors=True,
         output_loading_info=True,
     )
     if differing := sorted({*found["missing_keys"], *found["unexpected_keys"]}):
         raise ValueError(f"{folder}: its weights differ from the model's in {differing[:4]}")
     model.requires_grad_(False)
-    return _placed(model, runtime)
+    return _placed(with_kernels(model, runtime), runtime)
 
 
 def attach(

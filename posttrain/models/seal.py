@@ -1,10 +1,12 @@
 """Seal a base whose weights are in place, and find the weights of one that was sealed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from posttrain import hub
 from posttrain.artifacts import BaseModel, BaseModelFacts, Reference, sha256, sha256_of
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
@@ -36,9 +38,26 @@ def seal(
         tokenizer_hash=vocabulary,
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
-        fingerprint=sha256_of([layout, vocabulary, content, delta]),
+        fingerprint=fingerprint_of(layout, vocabulary, content, delta),
     )
     return BaseModel.write(folder, stage, facts)
+
+
+def fingerprint_of(
+    layout: dict[str, list[int]],
+    vocabulary: str,
+    content: str | list[str] | None,
+    delta: Sequence[str] = (),
+) -> str:
+    """SHA-256 of what a base is.
+
+    Args:
+        layout: shapes of its tensors.
+        vocabulary: its tokenizer's hash.
+        content: commit of a hub model, hashes of the files of another.
+        delta: hashes of the files of an adapter that is merged on loading.
+    """
+    return sha256_of([layout, vocabulary, content, list(delta)])
 
 
 def weights_folder(base: BaseModel) -> Path:
@@ -52,13 +71,14 @@ def weights_folder_of(reference: Reference, folder: Path) -> Path:
         return folder / reference.source
     if reference.kind == "local":
         return Path(reference.source)
-    return Path(
-        snapshot_download(
-            reference.source,
-            revision=reference.revision,
-            allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+    with hub.asking("model", reference.source, reference.revision or "main", "base_model.source"):
+        return Path(
+            snapshot_download(
+                reference.source,
+                revision=reference.revision,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+            )
         )
-    )
 
 
 def _product(shape: list[int]) -> int:

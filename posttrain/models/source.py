@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from huggingface_hub import HfApi
 from mlflow import MlflowClient
 
+from posttrain import hub
 from posttrain.artifacts import sha256_of
 from posttrain.models.registered import PREFIX, split
 from posttrain.recipe.base_model import BaseModelRecipe
@@ -31,4 +31,5 @@ def digest(recipe: BaseModelRecipe) -> str:
         return sha256_of([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
     if COMMIT.fullmatch(recipe.revision):
         return sha256_of([source, recipe.revision])
-    return sha256_of([source, HfApi().model_info(source, revision=recipe.revision).sha])
+    found = hub.find("model", source, recipe.revision, "base_model.source")
+    return sha256_of([source, found.commit])

@@ -1,6 +1,6 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -11,7 +11,7 @@ from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.recipe.preflight import Preflight
+from posttrain.recipe.preflight import Preflight, preflight_of
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
@@ -52,6 +52,9 @@ SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
 
 class Recipe(Section):
     """A whole run, stage by stage, in the order of the DAG."""
+
+    aligns: ClassVar[bool] = False
+    """Whether the pipeline that takes it has the stages of alignment."""
 
     seed: int = 0
     """Seed of every section that names none of its own."""
@@ -232,24 +235,13 @@ class Recipe(Section):
             ValueError: SFT has no data. A recipe may be written without, but not run.
         """
         self._require("instructions", "sft trains on it")
-        fields, longest = self.longest_sequence
-        with_lora = self.sft.method in ("lora", "qlora", "dora")
-        targets = {"sft": self.sft.lora.target_modules if with_lora else ()}
-        if self.base_finetune.method == "lora":
-            targets["base_finetune"] = self.base_finetune.lora.target_modules
-        return Preflight(
-            target_modules=targets,
-            bottleneck=("sft",) if self.sft.method == "bottleneck" else (),
-            longest_sequence=longest,
-            longest_fields=fields,
-            chat_template=self.template.chat_template,
-            system=self.template.system,
-            learn_prompts=self.tokenize.learn_prompts,
-        )
+        return preflight_of(self)
 
 
 class PostTrainingRecipe(Recipe):
     """A run with alignment: what `fine_tuning` can do without is required."""
+
+    aligns: ClassVar[bool] = True
 
     reward_model: RewardModelRecipe
     """Score from preference pairs."""
@@ -286,23 +278,18 @@ class PostTrainingRecipe(Recipe):
         return self
 
     @model_validator(mode="after")
-    def a_reward_model_of_its_own_has_sft_merged_in(self) -> Self:
-        if self.reward_model.method == "full" and self.sft.method == "bottleneck":
+    def a_reward_model_of_its_own_has_sft_merged_in_and_lends_no_adapter(self) -> Self:
+        if self.reward_model.method != "full":
+            return self
+        if self.sft.method == "bottleneck":
             raise ValueError(
-                "reward_model.method is 'full' and sft.method is 'bottleneck', whose adapter "
-                "cannot be merged into weights; set reward_model.method to 'adapter', or "
-                "sft.method to 'lora', 'qlora' or 'dora'"
+                "reward_model.method is 'full' and sft.method is 'bottleneck', which cannot be "
+                "merged into weights; set reward_model.method to 'adapter', or sft.method to 'lora'"
             )
-        return self
-
-    @model_validator(mode="after")
-    def the_value_function_is_an_adapter(self) -> Self:
-        from_reward = self.ppo is not None and self.ppo.value_init == "reward_model"
-        if self.preference_method == "ppo" and self.reward_model.method == "full" and from_reward:
+        if isinstance(self.answering, PpoRecipe) and self.answering.value_init != "sft":
             raise ValueError(
-                "ppo.value_init is 'reward_model' and reward_model.method is 'full': the value "
-                "function is an adapter on the policy's base, and such a reward model has none; "
-                "set ppo.value_init to 'sft', or reward_model.method to 'adapter'"
+                "ppo.value_init is 'reward_model' and reward_model.method is 'full', which makes "
+                "no adapter to start from; set ppo.value_init to 'sft'"
             )
         return self
 

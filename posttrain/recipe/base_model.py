@@ -53,6 +53,10 @@ class BaseModelRecipe(Section):
     revision: str = "main"
     """Branch, tag or commit of a hub model; the commit it resolves to is recorded."""
 
+    fingerprint: str | None = None
+    """What the base must be: SHA-256 over shapes, vocabulary and content. `posttrain pin` writes
+    it; any base will do where absent."""
+
     from_config: FromConfig | None = None
     """Sizes of a new model; only with `source: from_config`."""
 

@@ -53,7 +53,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
     log_parameters("base_finetune", recipe.model_dump())
     trainer = GuardedTrainer(
         model=model,
-        args=arguments(recipe, checkpoints, TrainingArguments, remove_unused_columns=False),
+        args=arguments(recipe, checkpoints, TrainingArguments, model, remove_unused_columns=False),
         train_dataset=Dataset.from_parquet(
             str(corpus), cache_dir=str(runtime.cache), filters=[("split", "==", "train")]
         ),

@@ -100,6 +100,7 @@ def new_trainer(
             recipe,
             checkpoints,
             SFTConfig,
+            model,
             dataset_kwargs={"skip_prepare_dataset": True},
             remove_unused_columns=False,
             max_length=None,  # longer examples were dropped and counted by tokenize

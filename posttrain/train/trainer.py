@@ -20,10 +20,10 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerStat
 from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
-from posttrain.models.device import device, dtype
+from posttrain.models.device import architecture_of, device, dtype, kernels
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import Curves
+from posttrain.tracking import Curves, log_parameters
 from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.even import Evened, EvenedOrder
 from posttrain.train.interrupt import Interrupted, Interruption, interruption
@@ -72,6 +72,9 @@ class GuardedTrainer(Trainer):
         """
         self.checkpoints = checkpoints
         self.max_bad_steps = recipe.max_bad_steps
+        assert self.model is not None
+        chosen = kernels(Runtime.from_environment(), architecture_of(self.model))
+        log_parameters(curves.stage, {"kernels": chosen})
         self.remove_callback(ProgressCallback)
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
@@ -137,7 +140,10 @@ class GuardedTrainer(Trainer):
     def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
         """Clip, and look: a NaN loss makes every gradient NaN, so one look a step sees both."""
         norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        if not math.isfinite(float(norm)):
+        scaler = self.accelerator.scaler
+        # in float16 the loss was scaled too far: the scaler passes over the step and scales less
+        scaled_too_far = scaler is not None and scaler.get_scale() > 1
+        if not math.isfinite(float(norm)) and not scaled_too_far:
             self.num_bad_steps += 1
             if self.num_bad_steps > self.max_bad_steps:
                 raise FloatingPointError(
@@ -227,10 +233,15 @@ class ProgressBar(ProgressCallback):
 
 
 def arguments(
-    recipe: TrainRecipe, checkpoints: Checkpoints, kind: type[TrainingArguments], **more: Any
+    recipe: TrainRecipe,
+    checkpoints: Checkpoints,
+    kind: type[TrainingArguments],
+    model: torch.nn.Module,
+    **more: Any,
 ) -> Any:
     """A section's values under the names that Transformers uses."""
     runtime = Runtime.from_environment()
+    precision = dtype(runtime, architecture_of(model))
     staging = checkpoints.folder / "staging"
     made = kind(
         output_dir=str(staging),
@@ -251,7 +262,8 @@ def arguments(
         save_steps=recipe.checkpoint_every_steps,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        bf16=dtype(runtime) == torch.bfloat16,
+        bf16=precision == torch.bfloat16,
+        fp16=precision == torch.float16,  # with a loss scaler
         use_cpu=device(runtime).type == "cpu",
         ddp_find_unused_parameters=False,  # what is trained takes part in every batch
         report_to="none",  # curves go through Curves: the same names in every stage

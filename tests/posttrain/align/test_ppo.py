@@ -1,6 +1,7 @@
 """PPO on a tiny world: identities at step 0, equal figures on every path, and that it learns."""
 
 import math
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from posttrain.align.ppo_update import (
     minibatches,
     set_learning_rate,
     update_policy,
+    update_value,
 )
 from posttrain.align.rollout import (
     POLICY,
@@ -233,6 +235,40 @@ def test_an_update_moves_the_policy_alone(actors: Actors, prompts: list[list[int
     moved = {n for n, w in actors.model.named_parameters() if not torch.equal(w, before[n])}
     assert moved
     assert moved <= set(adapter_weights(actors.model, POLICY))
+
+
+def test_alignment_07_a_scaled_loss_moves_the_policy_to_the_same_place(
+    domain: BaseModel, assistant: Policy, reward: RewardModel, prompts: list[list[int]]
+) -> None:
+    """Scaled out of range at first: it is scaled less until the gradient is finite."""
+    found = []
+    far = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    for scaler in (torch.amp.GradScaler(enabled=False), far):
+        actors = replace(new_actors(domain, assistant, reward, RECIPE), scaler=scaler)
+        rollout = roll_out(actors, prompts[:8], 0, POLICY)
+        learned = Learned(1, rollout, rollout.log_prob_BT, rollout.value_BT + 1)
+        policy_optimizer = adam(actors.policy_weights, RECIPE)
+        value_optimizer = adam(actors.value_weights, RECIPE)
+        figures = update_policy(actors, learned, range(8), policy_optimizer, RECIPE)
+        assert figures is not None
+        figures |= update_value(actors, learned, range(8), value_optimizer, RECIPE)
+        found.append((figures, [*actors.policy_weights, *actors.value_weights]))
+    (plain, weights), (scaled, same) = found
+    assert 1 < far.get_scale() < 2.0**127
+    assert scaled == pytest.approx(plain, rel=1e-5)
+    for weight, other in zip(weights, same, strict=True):
+        assert_close(weight, other, rtol=0, atol=1e-6)
+
+
+def test_alignment_22_a_nan_that_no_scale_mends_stops_the_stage(
+    actors: Actors, prompts: list[list[int]]
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    rollout = roll_out(actors, prompts[:8], 0, POLICY)
+    learned = Learned(7, rollout, torch.full(rollout.mask_BT.shape, math.nan), rollout.value_BT)
+    optimizer = adam(actors.policy_weights, RECIPE)
+    with pytest.raises(FloatingPointError, match="the policy's gradient norm is nan"):
+        update_policy(replace(actors, scaler=scaler), learned, range(8), optimizer, RECIPE)
 
 
 def test_gradients_do_not_depend_on_how_a_minibatch_is_cut(

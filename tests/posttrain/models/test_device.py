@@ -1,21 +1,112 @@
-"""Precision and attention, by what the machine has."""
+"""Precision and kernels: decided from facts alone, whatever machine the tests run on."""
+
+import logging
 
 import pytest
 import torch
-from pydantic import ValidationError
+from transformers import GPT2Config, GPT2Model
 
-from posttrain.models.device import attention, dtype
+from posttrain.models.device import (
+    Kernels,
+    Machine,
+    Package,
+    architecture_of,
+    choose,
+    device,
+    kernels,
+    this_machine,
+)
 from posttrain.runtime import Runtime
 
+BOTH: frozenset[Package] = frozenset({"flash_attn", "liger_kernel"})
+TURING, AMPERE, HOPPER = (7, 5), (8, 0), (9, 0)
 
-def test_alignment_07_float16_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would need a loss scaler, and Gemma 3's activations overflow in it."""
+
+def on(
+    capability: tuple[int, int] | None,
+    architecture: str = "LlamaForCausalLM",
+    packages: frozenset[Package] = BOTH,
+    **runtime: str,
+) -> Kernels:
+    machine = Machine(capability=capability, packages=packages)
+    return choose(machine, Runtime(**runtime), architecture)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("capability", "architecture", "precision", "attention", "liger"),
+    [
+        (None, "LlamaForCausalLM", "float32", "sdpa", False),
+        (None, "Gemma3ForCausalLM", "float32", "sdpa", False),
+        (TURING, "LlamaForCausalLM", "float16", "sdpa", True),
+        (TURING, "GPT2LMHeadModel", "float16", "sdpa", False),
+        (TURING, "Gemma3ForCausalLM", "float32", "sdpa", True),
+        (AMPERE, "LlamaForCausalLM", "bfloat16", "flash_attention_2", True),
+        (HOPPER, "gemma3_text", "bfloat16", "flash_attention_2", True),
+        (HOPPER, "qwen3", "bfloat16", "flash_attention_2", True),
+        (HOPPER, "gpt2", "bfloat16", "flash_attention_2", False),
+    ],
+)
+def test_alignment_07_precision_and_kernels_by_the_machine(
+    capability: tuple[int, int] | None,
+    architecture: str,
+    precision: str,
+    attention: str,
+    liger: bool,
+) -> None:
+    chosen = on(capability, architecture)
+    assert (chosen.precision, chosen.attention, chosen.liger) == (precision, attention, liger)
+    assert chosen.dtype == getattr(torch, precision)
+
+
+def test_without_the_packages_a_gpu_runs_pytorchs_own() -> None:
+    chosen = on(HOPPER, packages=frozenset())
+    assert (chosen.precision, chosen.attention, chosen.liger) == ("bfloat16", "sdpa", False)
+    assert chosen.why[1:] == ("flash-attn is not installed", "liger-kernel is not installed")
+
+
+def test_plain_kernels_are_pytorchs_own_whatever_is_installed() -> None:
+    chosen = on(HOPPER, kernels="plain")
+    assert (chosen.attention, chosen.liger) == ("sdpa", False)
+    assert chosen.why[1:] == ("POSTTRAIN_KERNELS", "POSTTRAIN_KERNELS")
+
+
+def test_a_precision_that_is_asked_for_is_given() -> None:
+    assert on(None, dtype="bfloat16").precision == "bfloat16"
+    assert on(HOPPER, dtype="float16").attention == "flash_attention_2"
+    whole = on(HOPPER, dtype="float32")
+    assert (whole.precision, whole.attention) == ("float32", "sdpa")
+    assert "FlashAttention wants 16 bits" in str(whole)
+
+
+def test_alignment_07_float16_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSTTRAIN_DTYPE", "float16")
-    with pytest.raises(ValidationError, match=r"(?s)dtype.*'auto', 'float32' or 'bfloat16'"):
-        Runtime.from_environment()
+    monkeypatch.setenv("POSTTRAIN_DEVICE", "cpu")
+    with pytest.raises(ValueError, match="POSTTRAIN_DTYPE=float16, but models run on the CPU"):
+        kernels(Runtime.from_environment(), "LlamaForCausalLM")
+
+
+@pytest.mark.parametrize("capability", [TURING, HOPPER])
+def test_alignment_07_float16_is_refused_for_gemma(capability: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="activations of gemma3 leave its range"):
+        on(capability, "Gemma3ForCausalLM", dtype="float16")
 
 
 def test_a_cpu_computes_in_float32_with_pytorchs_attention() -> None:
     runtime = Runtime(device="cpu")
-    assert dtype(runtime) == torch.float32
-    assert attention(runtime) == "sdpa"
+    assert this_machine(runtime).capability is None
+    assert device(runtime).type == "cpu"
+    assert kernels(runtime, "LlamaForCausalLM") == on(None)
+
+
+def test_the_choice_is_logged_once_with_its_reasons(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="posttrain.models.device"):
+        for _ in range(3):
+            kernels(Runtime(device="cpu"), "MistralForCausalLM")
+    assert caplog.messages == [
+        "MistralForCausalLM: float32 (a CPU), sdpa (a CPU), no liger (a CPU)"
+    ]
+
+
+def test_the_architecture_of_a_wrapped_model_is_found() -> None:
+    model = GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
+    assert architecture_of(torch.nn.Sequential(model)) == "gpt2"

@@ -327,5 +327,5 @@ def test_a_bottleneck_cannot_be_merged_into_a_reward_model(values: dict[str, Any
     values["reward_model"]["method"] = "full"
     values["ppo"]["value_init"] = "sft"
     values["sft"]["method"] = "bottleneck"
-    with pytest.raises(ValueError, match=r"sft\.method is 'bottleneck', whose adapter cannot be"):
+    with pytest.raises(ValueError, match=r"sft\.method is 'bottleneck', which cannot be merged"):
         PostTrainingRecipe(**values)

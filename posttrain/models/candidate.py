@@ -1,0 +1,105 @@
+"""What is known of a base before its weights are there: where it is, its sizes, its tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
+
+from posttrain import hub
+from posttrain.artifacts import Reference
+from posttrain.models.load import shapes, weight_hashes
+from posttrain.models.seal import fingerprint_of
+from posttrain.models.tokenizer import read_tokenizer, tokenizer_hash, with_system
+from posttrain.recipe.preflight import Preflight
+
+FIELD = "base_model.source"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A base on the hub or in a local folder; no weight has been read."""
+
+    reference: Reference
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerFast
+
+    def fingerprint(self) -> str:
+        """What the sealed base's will be; the bytes of a local folder's weights are hashed."""
+        source, vocabulary = self.reference.source, tokenizer_hash(self.tokenizer)
+        if self.reference.kind == "hub":
+            assert self.reference.revision is not None
+            layout = hub.layout(source, self.reference.revision)
+            return fingerprint_of(layout, vocabulary, self.reference.revision)
+        hashes = list(weight_hashes(Path(source)).values())
+        return fingerprint_of(shapes(Path(source)), vocabulary, hashes)
+
+
+def on_hub(source: str, revision: str) -> Candidate:
+    """Look at a hub model: its commit, configuration and tokenizer.
+
+    Raises:
+        ValueError: the hub refuses or cannot be reached, or the model cannot be used.
+    """
+    found = hub.find("model", source, revision, FIELD)
+    if not any(name.endswith(".safetensors") for name in found.files):
+        raise ValueError(
+            f"base_model.source: {source}@{revision} holds no safetensors; pickled weights are "
+            "never loaded: convert it, or name a revision that has them"
+        )
+    with hub.asking("model", source, revision, FIELD):
+        config = AutoConfig.from_pretrained(source, revision=found.commit)
+        tokenizer = read_tokenizer(source, found.commit)
+    reference = Reference(kind="hub", source=source, revision=found.commit)
+    return Candidate(reference, config, tokenizer)
+
+
+def in_folder(source: Path) -> Candidate:
+    """Look at a local folder.
+
+    Raises:
+        ValueError: it holds no safetensors or no usable tokenizer.
+    """
+    if not list(source.glob("*.safetensors")):
+        raise ValueError(
+            f"base_model.source: {source} holds no safetensors (found: "
+            f"{sorted(file.name for file in source.iterdir())})"
+        )
+    reference = Reference(kind="local", source=str(source.resolve()))
+    try:
+        return Candidate(reference, AutoConfig.from_pretrained(str(source)), read_tokenizer(source))
+    except OSError as error:
+        raise ValueError(
+            f"base_model.source: {source} is no whole model: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def check_fingerprint(found: str, wanted: str | None, source: str) -> None:
+    """Refuse a base that is not the pinned one.
+
+    Raises:
+        ValueError: names both fingerprints.
+    """
+    if wanted is not None and found != wanted:
+        raise ValueError(
+            f"base_model.fingerprint is {wanted}, and that of {source} is {found}: another model, "
+            "revision or tokenizer than was pinned; set base_model.source and base_model.revision "
+            "back, or write the new one by `posttrain pin`"
+        )
+
+
+def resolve_template(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) -> None:
+    """Give the tokenizer the recipe's template and system message.
+
+    Raises:
+        ValueError: the template's file is not there.
+    """
+    if preflight.chat_template is not None:
+        tokenizer.chat_template = _read_template(Path(preflight.chat_template))
+    if preflight.system is not None and tokenizer.chat_template is not None:
+        tokenizer.chat_template = with_system(tokenizer.get_chat_template(), preflight.system)
+
+
+def _read_template(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError(f"template.chat_template: no file {path}; name a Jinja template")
+    return path.read_text(encoding="utf-8")
