@@ -8,6 +8,8 @@ import typer
 
 from cli.chat import chat
 from cli.dashboard import dashboard
+from cli.export import export
+from cli.generate import generate
 from cli.init import init
 from cli.preferences import preferences
 from cli.report import report
@@ -20,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, dashboard, init, schema):
+for command in (report, chat, generate, export, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 

@@ -49,11 +49,12 @@ class StageEvaluation(Section):
 
     stage: Stage
     figures: dict[str, Figure]
-    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name,
-    `probe.set` where a probe reports by set; from the reward model on `mean_score`, `score_std`,
-    `kl_to_sft`; with a second round `rlaif_score`, `rlaif_score_std`, by the second reward model;
-    `ended_share`, `mean_length` (tokens); of the untrained base and the last stage a benchmark's
-    `harness.<task>.<metric>`, and `harness.<task>.<metric>.<filter>` where it filters answers."""
+    """`perplexity_domain`, `bits_per_byte_domain`, `perplexity_answers`, every probe's name
+    (`name_1`, `name_2`, `name_l` of ROUGE), `probe.set` where a probe reports by set; from the
+    reward model on `mean_score`, `score_std`, `kl_to_sft`; with a second round `rlaif_score`,
+    `rlaif_score_std`, by the second reward model; `ended_share`, `mean_length` (tokens); of the
+    untrained base and the last stage a benchmark's `harness.<task>.<metric>`, and
+    `harness.<task>.<metric>.<filter>` where it filters answers."""
 
     samples: tuple[Sample, ...]
     """The same questions for every stage."""

@@ -1,4 +1,4 @@
-"""A raw row in canonical columns, whatever its source called them.
+"""A raw row in canonical columns, whatever its source called them or composed of several.
 
 Nothing is judged and nothing is lost here: a value of the wrong type becomes null, or moves to
 `extra`, and `validate` quarantines the row with a reason.
@@ -12,30 +12,33 @@ from typing import Any
 from posttrain.artifacts import Role
 from posttrain.data.rows import Message, Row, question
 from posttrain.data.text import normalise
-from posttrain.recipe.ingest import COLUMNS, Source
+from posttrain.recipe.ingest import COLUMNS, PLACE, Source, ways
 
-Required = tuple[frozenset[str], ...]
-"""Sets of canonical columns, one of which must be there."""
-
-REQUIRED: dict[Role, Required] = {
-    "corpus": (frozenset({"text"}),),
-    "instructions": (frozenset({"messages"}), frozenset({"prompt", "response"})),
-    "preferences": (frozenset({"prompt", "chosen", "rejected"}),),
-    "prompts": (frozenset({"prompt"}),),
-    "probes": (frozenset({"prompt"}),),
-}
 _LABELS = ("id", "group", "kind", "set", "split", "answer")
 _NOWHERE = (None, "")
 
 
-def canonical(role: Role, raw: dict[str, Any], source: Source, number: int) -> Row:
-    """The raw row `number` (from 1) of a role, in canonical columns."""
+def canonical(
+    role: Role, raw: dict[str, Any], source: Source, number: int, split: str | None = None
+) -> Row:
+    """The raw row `number` (from 1) of a role, in canonical columns.
+
+    Args:
+        role: what the rows are for.
+        raw: columns as the source has them.
+        source: what they mean.
+        number: of the row, for its name.
+        split: where the row belongs, whatever it says itself.
+    """
     names = {name: source.fields.get(name, name) for name in COLUMNS[role]}
     given = {name: raw.get(column) for name, column in names.items()}
-    used = set(names.values())
+    given |= {name: composed(text, raw) for name, text in source.compose.items()}
+    used = {column for name in COLUMNS[role] for column in source.columns_of(name)}
     extra = {k: v for k, v in raw.items() if k not in used and v not in _NOWHERE}
     row: Row = {name: label(given[name]) for name in _LABELS if name in given}
     row["id"] = row["id"] or f"{role}-{number}"
+    if role == "instructions" and ("messages",) not in ways(role, source):
+        given["messages"] = None  # the recipe says what prompt and response are
     row.update(_texts(role, given))
     if role == "preferences":
         row["margin"] = _number(given["margin"])
@@ -45,9 +48,33 @@ def canonical(role: Role, raw: dict[str, Any], source: Source, number: int) -> R
     if role != "corpus":
         row["group"] = row["group"] or _default_group(role, row)
     if "split" in row:
-        row["split"] = row["split"] or _split(role, row, source.held_out_share)
+        row["split"] = split or row["split"] or _split(role, row, source.held_out_share)
     row["extra"] = _json(extra) if extra else None
     return row
+
+
+def composed(text: str, raw: dict[str, Any]) -> str | None:
+    """`text` with the row's columns in place; None where it has columns and all are empty.
+
+    A paragraph whose columns are all empty is left out: `{instruction}`, a blank line and `{input}`
+    is the instruction alone where there is no input. What the columns hold is not read again, so
+    braces in them are text.
+    """
+    paragraphs = [_filled(paragraph, raw) for paragraph in text.split("\n\n")]
+    with_columns = [words for words, has_columns in paragraphs if has_columns]
+    if with_columns and not any(words is not None for words in with_columns):
+        return None
+    return "\n\n".join(words for words, _ in paragraphs if words is not None)
+
+
+def _filled(paragraph: str, raw: dict[str, Any]) -> tuple[str | None, bool]:
+    """The paragraph in words, None where its columns are all empty; and whether it has any."""
+    names = (place[1] for place in PLACE.finditer(paragraph))
+    columns = {name: label(raw.get(name)) or "" for name in names if name}
+    if columns and not any(word.strip() for word in columns.values()):
+        return None, True
+    words = PLACE.sub(lambda place: columns[place[1]] if place[1] else place[0][0], paragraph)
+    return words, bool(columns)
 
 
 def _texts(role: Role, given: dict[str, Any]) -> Row:

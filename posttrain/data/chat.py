@@ -49,6 +49,32 @@ def encode_prompts(
     return [encoded.input_ids for encoded in _encode(tokenizer, texts, [[] for _ in texts])]
 
 
+def encode_within(
+    tokenizer: PreTrainedTokenizerFast, conversation: Sequence[Message], room: int
+) -> tuple[list[int], int]:
+    """Encode a conversation that ends with the user, without its oldest turns until it fits.
+
+    A question goes with its answer; a system message at the start stays.
+
+    Returns:
+        The ids, and how many questions went.
+
+    Raises:
+        ValueError: the last question alone has more than `room` tokens.
+    """
+    assert conversation[-1]["role"] == "user"
+    num_system = sum(turn["role"] == "system" for turn in conversation[:1])
+    head, turns = list(conversation[:num_system]), list(conversation[num_system:])
+    for num_gone in range(0, len(turns), 2):
+        ids = encode_prompts(tokenizer, [[*head, *turns[num_gone:]]])[0]
+        if len(ids) <= room:
+            return ids, num_gone // 2
+    raise ValueError(
+        f"the question has {len(ids)} tokens with its template, and there is room for {room}; "
+        "shorten it, or ask for a shorter answer"
+    )
+
+
 def control_tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Strings that the tokenizer turns into one id of their own, longest first."""
     added = [token.content for token in tokenizer.added_tokens_decoder.values()]
@@ -59,7 +85,7 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     """Ids that end an answer: the template's end of turn, and the tokenizer's end of text."""
     trial = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     encoded = encode_conversations(tokenizer, [trial])[0]
-    special = set(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     turn = [
         token
         for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True)
@@ -67,6 +93,16 @@ def end_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     ]
     # the last: a template may mark the turn's header too
     return tuple(dict.fromkeys([*turn[-1:], tokenizer.eos_token_id]))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Ids of control tokens.
+
+    `all_special_ids` has those with a role alone (BOS, EOS, ...): Gemma 3's `<end_of_turn>` and
+    Llama 3's `<|eot_id|>` are special without one.
+    """
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {i for i, token in added if token.special}
 
 
 def _render(

@@ -4,6 +4,7 @@ Streams in batches. Rows with bad values pass: `validate` judges them. Sources t
 the recipe says (unreadable, no such column, empty) are refused here.
 """
 
+import difflib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,10 +14,10 @@ import pyarrow.parquet as pq
 
 from posttrain.artifacts import Records, RecordsFacts, Role, SourceFacts
 from posttrain.data import sources
-from posttrain.data.canonical import REQUIRED, canonical
+from posttrain.data.canonical import canonical
 from posttrain.data.readers import RawRow, parts
 from posttrain.data.rows import ROLES, SCHEMAS, Row, texts
-from posttrain.recipe.ingest import IngestRecipe, Source
+from posttrain.recipe.ingest import IngestRecipe, Source, ways
 from posttrain.runtime import Runtime
 
 BATCH_ROWS = 10_000
@@ -46,36 +47,73 @@ def ingest(recipe: IngestRecipe) -> Records:
 
 
 def canonical_rows(role: Role, source: Source, revision: str | None) -> Iterator[Row]:
-    """Rows of a source up to its limit."""
+    """Rows of a source up to its limit, then those of the split that is held out whole.
+
+    Raises:
+        ValueError: that split has no row.
+    """
+    number = 0
+    held_out = source.held_out
+    for row in _limited(role, source, revision):
+        number += 1
+        yield canonical(role, row, source, number, "train" if held_out else None)
+    if held_out is None:
+        return
+    num_training = number
+    for row in _limited(role, held_out, revision):
+        number += 1
+        yield canonical(role, row, source, number, "held_out")
+    if number == num_training:
+        raise ValueError(f"{source.name}: its split {held_out.split!r} holds no rows to hold out")
+
+
+def _limited(role: Role, source: Source, revision: str | None) -> Iterator[RawRow]:
     number = 0
     for name, rows in parts(source, revision):
         remaining = None if source.limit is None else source.limit - number
         for raw in with_columns(role, source, name, islice(rows, remaining)):
             number += 1
-            yield canonical(role, raw, source, number)
+            yield raw
 
 
 def with_columns(role: Role, source: Source, name: str, rows: Iterable[RawRow]) -> Iterator[RawRow]:
     """Pass the rows of one file on.
 
     Raises:
-        ValueError: at the end, where no row had a required column.
+        ValueError: at the end, where no row had a column that is needed.
     """
-    wanted = {column: source.fields.get(column, column) for way in REQUIRED[role] for column in way}
+    places = {place: c for c in source.compose for place in source.places(c)}
+    columns = [[c for c in way if c not in source.compose] for way in ways(role, source)]
+    wanted = {*places, *(source.fields.get(c, c) for way in columns for c in way)}
     seen: set[str] = set()
     first: list[str] | None = None
     for row in rows:
         first = first or [str(column) for column in row]
         if len(seen) < len(wanted):
-            seen |= {column for column, named in wanted.items() if named in row}
+            seen |= wanted & row.keys()
         yield row
-    if first is None or any(way <= seen for way in REQUIRED[role]):
+    if first is None:
         return
-    missing = min((sorted(way - seen) for way in REQUIRED[role]), key=len)
-    raise ValueError(
-        f"{name}: no column {' and '.join(repr(wanted[column]) for column in missing)}; "
-        f"ingest.{role}.fields must name it, as in `{missing[0]}: its_name_here` (found: {first})"
+    for place, column in places.items():
+        if place not in seen:
+            raise ValueError(
+                f"{name}: no column {place!r}, which stands in braces in "
+                f"ingest.{role}.compose.{column}{_nearest(place, first)} (found: {first})"
+            )
+    missing = min(
+        ([c for c in way if source.fields.get(c, c) not in seen] for way in columns), key=len
     )
+    if missing:
+        named = " and ".join(repr(source.fields.get(column, column)) for column in missing)
+        raise ValueError(
+            f"{name}: no column {named}; ingest.{role}.fields must name it, as in "
+            f"`{missing[0]}: its_name_here` (found: {first})"
+        )
+
+
+def _nearest(column: str, found: list[str]) -> str:
+    near = difflib.get_close_matches(column, found, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def write_rows(file: Path, role: Role, rows: Iterable[Row]) -> int:

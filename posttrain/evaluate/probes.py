@@ -1,4 +1,4 @@
-"""Probes: held-out questions whose answers are judged by rule, one function a kind."""
+"""Probes: held-out questions whose answers are judged by rule, or by ROUGE against a reference."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.artifacts import Tokens
 from posttrain.data.chat import end_tokens
-from posttrain.evaluate import bootstrap
+from posttrain.evaluate import bootstrap, rouge
 from posttrain.models.generate import Sampling, generate
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
 from posttrain.reports import Figure, Sample
@@ -41,7 +41,7 @@ def ask(
     """Put a probe's questions to the model.
 
     Raises:
-        ValueError: the run has no question of the probe's sets.
+        ValueError: the run has no question of the probe's sets, or one lacks its answer.
     """
     rows = [row for row in _questions(tokens, probe) for _ in range(probe.num_samples)]
     column = "cloze_ids" if probe.kind == "cloze" else "prompt_ids"
@@ -80,6 +80,13 @@ def _questions(tokens: Tokens, probe: Probe) -> list[dict[str, Any]]:
             f"evaluation.probes: {probe.name} asks the sets {list(probe.sets)}, and ingest.probes "
             "has no row of them"
         )
+    lacking = [row["id"] for row in rows if row["answer"] is None]
+    if lacking and probe.kind != "markers":
+        raise ValueError(
+            f"evaluation.probes: {probe.name} compares with an answer, and {len(lacking)} of "
+            f"{len(rows)} rows have none (the first: {lacking[0]}); map it by "
+            "`ingest.probes.fields: {answer: its_column}`, or leave their set out"
+        )
     return rows
 
 
@@ -89,21 +96,35 @@ def hit(probe: Probe, answered: Answered) -> bool:
     if probe.kind == "markers":
         found = _contains(response, probe.any_of)
         return found or (bool(probe.or_none_of) and not _contains(response, probe.or_none_of))
-    assert answered.expected is not None, f"{probe.name}: a question without an answer"
-    right = normalised(answered.expected) in response
+    right = normalised(_expected(answered)) in response
     return right and not _contains(response, probe.not_any_of)
 
 
 def figures(
     probe: Probe, answers: Sequence[Answered], recipe: EvaluationRecipe
 ) -> dict[str, Figure]:
-    """The probe's figure, and one a set where the recipe asks for it."""
-    hits = [hit(probe, answer) for answer in answers]
-    found = {probe.name: bootstrap.share(hits, recipe.num_bootstrap, recipe.seed)}
-    for name in probe.sets if probe.by_set else ():
-        of_set = [one for one, answer in zip(hits, answers, strict=True) if answer.set == name]
-        found[f"{probe.name}.{name}"] = bootstrap.share(of_set, recipe.num_bootstrap, recipe.seed)
+    """The probe's figures, and one of each a set where the recipe asks for it."""
+    drawn = (recipe.num_bootstrap, recipe.seed)
+    found: dict[str, Figure] = {}
+    for name, values in zip(probe.figures, _values(probe, answers), strict=True):
+        found[name] = bootstrap.mean(values, *drawn)
+        for one in probe.sets if probe.by_set else ():
+            of_set = [v for v, answer in zip(values, answers, strict=True) if answer.set == one]
+            found[f"{name}.{one}"] = bootstrap.mean(of_set, *drawn)
     return found
+
+
+def _values(probe: Probe, answers: Sequence[Answered]) -> list[list[float]]:
+    """What each answer is worth, for each figure of the probe."""
+    if probe.kind != "rouge":
+        return [[float(hit(probe, answer)) for answer in answers]]
+    scores = [rouge.f1(_expected(one), one.response, probe.rouge_unit) for one in answers]
+    return [[score[kind] for score in scores] for kind in rouge.KINDS]
+
+
+def _expected(answered: Answered) -> str:
+    assert answered.expected is not None, "a question without an answer is refused before it is put"
+    return answered.expected
 
 
 def samples(probe: Probe, answers: Sequence[Answered], number: int) -> list[Sample]:

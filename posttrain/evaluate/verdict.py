@@ -39,7 +39,7 @@ AIMS = {
         ("perplexity_domain", "fact_cloze"), "learned the domain", "did not learn the domain"
     ),
     "sft": Aim(
-        ("fact_accuracy", "helpfulness", "perplexity_answers"),
+        ("fact_accuracy", "helpfulness", "rouge_l", "perplexity_answers"),
         "learned to answer",
         "did not learn to answer",
     ),

@@ -49,9 +49,12 @@ CURVES = {
 PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain")
 """Stand first in tables."""
 
+ROUGE = {"rouge_1": "ROUGE-1", "rouge_2": "ROUGE-2", "rouge_l": "ROUGE-L"}
+"""Figures of a probe named `rouge`."""
+
 LOWER_IS_BETTER = frozenset({*PERPLEXITIES, "violation_rate"})
 HIGHER_IS_BETTER = frozenset(
-    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score"}
+    {"fact_cloze", "fact_accuracy", "helpfulness", "mean_score", "rlaif_score", *ROUGE}
 )
 
 
@@ -67,7 +70,7 @@ def figure_label(name: str) -> str:
     if name.startswith(HARNESS):  # benchmarks keep the names that people know them by
         return ", ".join(name.removeprefix(HARNESS).split(".", 1))
     probe, _, subset = name.partition(".")
-    label = probe.replace("_", " ").capitalize()
+    label = ROUGE.get(probe) or probe.replace("_", " ").capitalize()
     return f"{label} {subset}" if subset else label
 
 

@@ -9,7 +9,7 @@ computed: neither batch size nor padding nor torch's global state changes what i
 Shapes: N prompts, B rows still in the batch, S prompt positions, T new tokens, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -62,16 +62,20 @@ def generate(
         ValueError: a prompt is empty, a response to it could exceed the model's positions, or the
             runtime asks for vLLM and it is not installed or cannot hold this model.
     """
-    _check_lengths(model, prompts, sampling)
+    check_lengths(model, prompts, sampling)
     if Runtime.from_environment().generator == "vllm":
         mine = processes.share_of(len(prompts))
         return processes.gathered(vllm.generate(model, prompts[mine], sampling, mine.start))
-    generator = torch.Generator().manual_seed(sampling.seed)
-    draws_NT = torch.rand(
-        len(prompts), sampling.max_new_tokens, generator=generator, dtype=torch.float64
-    )
+    draws_NT = draws(len(prompts), sampling)
     ours = processes.share_of(len(prompts))
     return processes.gathered(_answer(model, prompts[ours], draws_NT[ours], sampling))
+
+
+def draws(number: int, sampling: Sampling) -> Tensor:
+    """A uniform number in [0, 1) for each prompt and position, (N, T), fixed by the seed alone."""
+    generator = torch.Generator().manual_seed(sampling.seed)
+    size = (number, sampling.max_new_tokens)
+    return torch.rand(*size, generator=generator, dtype=torch.float64)
 
 
 def _answer(
@@ -83,7 +87,7 @@ def _answer(
     """This process's prompts, those of like length side by side."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     responses: dict[int, list[int]] = {}
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         for start in range(0, len(order), sampling.batch_size):
             indices = order[start : start + sampling.batch_size]
             rows = [prompts[index] for index in indices]
@@ -135,26 +139,41 @@ def _decode(
     sampling: Sampling,
 ) -> Tensor:
     """New tokens (B, T) of one batch; what follows a row's end token has no meaning."""
+    tokens_BT = torch.full(draws_BT.shape, sampling.pad_id, device=model.device)
+    for step, (kept_B, token_B) in enumerate(decode(model, rows, draws_BT, sampling)):
+        tokens_BT[kept_B, step] = token_B
+    return tokens_BT
+
+
+def decode(
+    model: PreTrainedModel | PeftModel,
+    rows: Sequence[Sequence[int]],
+    draws_BT: Tensor,
+    sampling: Sampling,
+) -> Generator[tuple[Tensor, Tensor]]:
+    """The decode loop: at each position, the rows still in the batch and the token of each.
+
+    Rows are named by their place in `rows`; one that has ended leaves when enough others have.
+    Between tokens the caller has its own grad mode.
+    """
     ids_BS, mask_BS = pad_left(rows, sampling.pad_id, model.device)
     position_BS = positions(mask_BS)
     ends = torch.tensor(sampling.end_ids, device=model.device)
-    tokens_BT = torch.full(draws_BT.shape, sampling.pad_id, device=model.device)
-    kept_B = torch.arange(
-        len(rows), device=model.device
-    )  # the rows of tokens_BT still in the batch
+    kept_B = torch.arange(len(rows), device=model.device)
     ended_B = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
     cache = DynamicCache(config=model.config)
     for step in range(sampling.max_new_tokens):
-        logits_BV = model(
-            input_ids=ids_BS,
-            attention_mask=mask_BS,
-            position_ids=position_BS,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        with torch.no_grad():
+            logits_BV = model(
+                input_ids=ids_BS,
+                attention_mask=mask_BS,
+                position_ids=position_BS,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         token_B = pick(logits_BV, draws_BT[kept_B, step], sampling.temperature)
-        tokens_BT[kept_B, step] = token_B
+        yield kept_B, token_B
         ended_B = ended_B | torch.isin(token_B, ends)
         num_ended = int(ended_B.sum())
         if num_ended == len(kept_B):
@@ -163,10 +182,10 @@ def _decode(
         mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(kept_B), 1)], dim=-1)
         if num_ended >= LEAVE_SHARE * len(kept_B):
             stay = (~ended_B).nonzero().squeeze(-1)
-            cache.batch_select_indices(stay)
+            with torch.no_grad():
+                cache.batch_select_indices(stay)
             kept_B, ended_B, mask_BS = kept_B[stay], ended_B[stay], mask_BS[stay]
             ids_BS, position_BS = ids_BS[stay], position_BS[stay]
-    return tokens_BT
 
 
 def pick(logits_BV: Tensor, draw_B: Tensor, temperature: float) -> Tensor:
@@ -187,9 +206,14 @@ def pick(logits_BV: Tensor, draw_B: Tensor, temperature: float) -> Tensor:
     )
 
 
-def _check_lengths(
+def check_lengths(
     model: PreTrainedModel | PeftModel, prompts: Sequence[Sequence[int]], sampling: Sampling
 ) -> None:
+    """Refuse prompts that leave no room for a response.
+
+    Raises:
+        ValueError: a prompt is empty, or a response to it could exceed the model's positions.
+    """
     if any(len(prompt) == 0 for prompt in prompts):
         empty = [index for index, prompt in enumerate(prompts) if not prompt]
         raise ValueError(f"prompts {empty[:5]} are empty: a response needs a token to follow")

@@ -42,7 +42,9 @@ def load_base(
             "base_model again, or put the old weights back"
         )
     if quantization is not None:
-        return _quantized(base, quantization, runtime)
+        # a delta has been merged before, at the base's precision
+        source = (str(_merged(base, runtime)), "main") if facts.has_delta else _source(base)
+        return _quantized(*source, quantization, runtime)
     precision = torch.float32 if trainable else dtype(runtime)
     model = _from_pretrained(*_source(base), precision, runtime)
     if facts.has_delta:
@@ -74,16 +76,29 @@ def _from_pretrained(
     return model
 
 
-def _quantized(
-    base: BaseModel, quantization: QuantizationRecipe, runtime: Runtime
+def load_weights(
+    folder: Path,
+    quantization: QuantizationRecipe | None = None,
+    precision: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """The weights in 4 bits; a delta has been merged before, at the base's precision."""
-    source = (str(_merged(base, runtime)), "main") if base.facts.has_delta else _source(base)
+    """Load a folder's weights, frozen and in eval mode, at the runtime's precision or another."""
+    runtime = Runtime.from_environment()
+    if quantization is not None:
+        return _quantized(str(folder), "main", quantization, runtime)
+    model = _from_pretrained(str(folder), "main", precision or dtype(runtime), runtime)
+    model.requires_grad_(False)
+    return _placed(model, runtime)
+
+
+def _quantized(
+    source: str, revision: str, quantization: QuantizationRecipe, runtime: Runtime
+) -> PreTrainedModel:
     precision, place = dtype(runtime), device(runtime)
     if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
         place = torch.device("cuda", torch.cuda.current_device())
     model = _from_pretrained(
-        *source,
+        source,
+        revision,
         precision,
         runtime,
         quantization_config=nf4(quantization, precision),
@@ -123,11 +138,7 @@ def load_policy(base: BaseModel, policy: Policy) -> PreTrainedModel:
     if policy.facts.method != "full":
         adapted = attach(load_base_of(base, policy), policy, base, "policy", trainable=False)
         return cast(PreTrainedModel, adapted.eval())
-    policy.verify()
-    runtime = Runtime.from_environment()
-    model = _from_pretrained(str(policy.path / "weights"), "main", dtype(runtime), runtime)
-    model.requires_grad_(False)
-    return _placed(model, runtime)
+    return load_weights(policy.verify().path / "weights")
 
 
 def load_merged(base: BaseModel, policy: Policy) -> PreTrainedModel:

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.pytorch_utils import Conv1D
 
-from posttrain.data.chat import encode_conversations
+from posttrain.data.chat import encode_conversations, special_ids
 from posttrain.models.bottleneck import places
 from posttrain.recipe.preflight import Preflight
 
@@ -67,7 +67,7 @@ def check_template(tokenizer: PreTrainedTokenizerFast, learn_prompts: bool) -> N
     learned = [
         token for token, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True) if on
     ]
-    ends = [i for i in learned if i in tokenizer.all_special_ids]
+    ends = special_ids(tokenizer).intersection(learned)
     if not learned or not ends:
         raise ValueError(
             "the chat template's {% generation %} marks leave out the end of the assistant's turn: "

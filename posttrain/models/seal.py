@@ -31,7 +31,6 @@ def seal(
     config = AutoConfig.from_pretrained(str(weights))
     layout = shapes(weights)
     files = {} if reference.kind == "hub" else weight_hashes(weights)
-    content = reference.revision if reference.kind == "hub" else list(files.values())
     delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
     vocabulary = tokenizer_hash(tokenizer)
     facts = BaseModelFacts(
@@ -44,10 +43,27 @@ def seal(
         tokenizer_hash=vocabulary,
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
-        fingerprint=sha256_of([layout, vocabulary, content, delta]),
+        fingerprint=_fingerprint(layout, vocabulary, reference, files, delta),
         training=training,
     )
     return BaseModel.write(folder, stage, facts)
+
+
+def fingerprint(reference: Reference, weights: Path, vocabulary: str) -> str:
+    """Fingerprint of a base without a delta whose weights lie in a folder."""
+    files = {} if reference.kind == "hub" else weight_hashes(weights)
+    return _fingerprint(shapes(weights), vocabulary, reference, files, [])
+
+
+def _fingerprint(
+    layout: dict[str, list[int]],
+    vocabulary: str,
+    reference: Reference,
+    files: dict[str, str],
+    delta: list[str],
+) -> str:
+    content = reference.revision if reference.kind == "hub" else list(files.values())
+    return sha256_of([layout, vocabulary, content, delta])
 
 
 def weights_folder(base: BaseModel) -> Path:

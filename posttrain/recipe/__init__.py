@@ -9,7 +9,7 @@ from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.recipe.harness import HARNESS
+from posttrain.recipe.figures import check_figures
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.preflight import Preflight
@@ -17,7 +17,7 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
-from posttrain.recipe.section import Section
+from posttrain.recipe.section import REQUIRED, Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe
@@ -35,20 +35,6 @@ SEEDED = (
     "rlaif",
     "evaluation",
 )
-
-BUILT_IN = (
-    "perplexity_domain",
-    "bits_per_byte_domain",
-    "perplexity_answers",
-    "mean_score",
-    "score_std",
-    "kl_to_sft",
-    "ended_share",
-)
-"""Figures that evaluation measures without a probe."""
-
-SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
-"""Those that a second round adds."""
 
 
 class Recipe(Section):
@@ -118,6 +104,18 @@ class Recipe(Section):
         return {**data, **seeded}
 
     @model_validator(mode="after")
+    def everything_is_filled_in(self) -> Self:
+        for name, model in self:
+            for field, value in model if isinstance(model, Section) else ():
+                if isinstance(value, str) and REQUIRED in value.split("@")[0].split(":"):
+                    about = " ".join((type(model).model_fields[field].description or "").split())
+                    raise ValueError(
+                        f"{name}.{field} is {value!r}: it has no value until you write one. "
+                        f"What it is: {about}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def responses_fit_the_context(self) -> Self:
         for name, stage in self._aligning.items():
             if stage.max_new_tokens >= self.tokenize.max_length:
@@ -150,37 +148,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {p.name: p.sets if p.by_set else () for p in self.evaluation.probes}
-        known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
-        named = [limit.figure for limit in self.promotion.limits]
-        named += [comparison.figure for comparison in self.promotion.against_champion]
-        for figure in named:
-            if figure.startswith(HARNESS):
-                self._require_benchmark(figure)
-                continue
-            name, dot, of_set = figure.partition(".")
-            if name not in known:
-                raise ValueError(
-                    f"promotion names the figure {figure!r}, which is neither built in nor a probe "
-                    f"(known: {sorted(known)})"
-                )
-            by_set = sets.get(name, ())
-            if dot and of_set not in by_set:
-                raise ValueError(
-                    f"promotion names the figure {figure!r}, and evaluation reports no such set; "
-                    f"name one of {[name, *(f'{name}.{one}' for one in by_set)]} (a probe reports "
-                    "its `sets` with `by_set: true`)"
-                )
+        check_figures(self.promotion, self.evaluation, self.has_second_round)
         return self
-
-    def _require_benchmark(self, figure: str) -> None:
-        harness = self.evaluation.harness
-        if harness is None or harness.task_of(figure) is None:
-            tasks = list(harness.tasks) if harness is not None else "absent"
-            raise ValueError(
-                f"promotion names the figure {figure!r}, which is no {HARNESS}<task>.<metric> of "
-                f"the tasks in evaluation.harness ({tasks}); add its task there"
-            )
 
     def _require(self, role: str, why: str) -> None:
         if getattr(self.ingest, role) is None:

@@ -1,6 +1,8 @@
 """Base FT: continued pretraining on the domain's text."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from posttrain.recipe.train import LoraRecipe, TrainRecipe
 
@@ -13,3 +15,10 @@ class BaseFinetuneRecipe(TrainRecipe):
 
     lora: LoraRecipe = LoraRecipe()
     """Used with `method: lora`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def none_needs_no_more(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("method") == "none":
+            return dict.fromkeys(("learning_rate", "num_epochs", "batch_size"), 1) | data
+        return data

@@ -9,14 +9,15 @@ from posttrain.recipe.section import Section
 
 
 class Probe(Section):
-    """One measured behaviour: a share of held-out questions."""
+    """One measured behaviour: a share of held-out questions, or ROUGE against their answers."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    """Name of the figure in tables, gates and the tracker."""
+    """Name of the figure in tables, gates and the tracker; `rouge` gives name_1, name_2, name_l."""
 
-    kind: Literal["exact_match", "cloze", "markers"]
+    kind: Literal["exact_match", "cloze", "markers", "rouge"]
     """`exact_match`: the response contains the answer. `cloze`: so does the continuation of a plain
-    text. `markers`: the response contains, or lacks, given strings."""
+    text. `markers`: the response contains, or lacks, given strings. `rouge`: F1 of what response
+    and answer share: single units, pairs, longest common subsequence (Lin 2004)."""
 
     sets: tuple[str, ...] = Field(min_length=1)
     """`set` values of the probe role to ask."""
@@ -33,11 +34,22 @@ class Probe(Section):
     not_any_of: tuple[str, ...] = ()
     """`exact_match`: a response with one of these does not count."""
 
+    rouge_unit: Literal["syllable", "word"] = "syllable"
+    """`rouge`: what is counted of scripts such as Hangul and Han; other letters and digits count by
+    the word either way. Korean particles stick to their nouns, so words match too rarely."""
+
     temperature: NonNegativeFloat = 0.0
     """Sampling temperature; 0 is greedy."""
 
     num_samples: PositiveInt = 1
     """Responses a question; more than one only where sampled."""
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of what it measures."""
+        if self.kind != "rouge":
+            return (self.name,)
+        return tuple(f"{self.name}_{one}" for one in ("1", "2", "l"))
 
     @model_validator(mode="after")
     def markers_are_named(self) -> Self:
@@ -87,7 +99,7 @@ class EvaluationRecipe(Section):
 
     @model_validator(mode="after")
     def probe_names_are_unique(self) -> Self:
-        names = [probe.name for probe in self.probes]
+        names = [name for probe in self.probes for name in {probe.name, *probe.figures}]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"evaluation.probes: names used twice: {sorted(twice)}")
         return self

@@ -2,6 +2,9 @@
 
 import pydantic
 
+REQUIRED = "REQUIRED"
+"""What a recipe file writes where only its user can: a run with it is refused."""
+
 
 class Section(pydantic.BaseModel):
     """One block of the recipe: immutable, and intolerant of keys it does not know."""

@@ -27,3 +27,6 @@ class SftRecipe(TrainRecipe):
 
     bottleneck: BottleneckRecipe = BottleneckRecipe()
     """Used with `method: bottleneck`."""
+
+    evaluate_each_epoch: bool = False
+    """Whether to measure the loss on the held-out conversations after each epoch (`eval_loss`)."""

@@ -104,6 +104,14 @@ def read_evaluation(client: MlflowClient, version: ModelVersion) -> Evaluation |
             return None
 
 
+def read_card(client: MlflowClient, version: ModelVersion) -> str:
+    """The model card registered with a version."""
+    uri = client.get_model_version_download_uri(version.name, str(version.version))
+    with tempfile.TemporaryDirectory() as folder:
+        file = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{CARD}", dst_path=folder)
+        return Path(file).read_text(encoding="utf-8")
+
+
 @contextmanager
 def artifact_run(client: MlflowClient, name: str) -> Iterator[str]:
     """Id of the run that holds new artifacts: the active one, as in a ZenML step, else our own."""

@@ -27,13 +27,14 @@ from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
-from posttrain.train.trainer import GuardedTrainer, arguments
+from posttrain.train.held_out import HeldOutTrainer
+from posttrain.train.trainer import arguments
 
 ADAPTER = "default"  # the name that a stock PeftModel.from_pretrained gives
 EXAMPLES = "instructions.parquet"
 
 
-class SftTrainer(GuardedTrainer, SFTTrainer):
+class SftTrainer(HeldOutTrainer, SFTTrainer):
     """TRL's trainer with whole checkpoints, a NaN that stops, and adapters in float32.
 
     TRL casts the adapter on a quantised base to bfloat16, whose steps of 1/256 lose most updates of
@@ -52,7 +53,8 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     """Fit the assistant's turns on the domain base.
 
     Raises:
-        ValueError: the tokens hold no instructions, or were made for another tokenizer.
+        ValueError: the tokens hold no instructions, none held out where the recipe evaluates on
+            them, or were made for another tokenizer.
     """
     check_tokens(tokens, domain)
     if not (tokens.path / EXAMPLES).exists():
@@ -91,8 +93,8 @@ def new_trainer(
 ) -> SftTrainer:
     """TRL's trainer over packed rows of the training split."""
     tokenizer = load_tokenizer(domain)
-    rows = packed(tokens.path / EXAMPLES, tokens.facts.max_length)
-    return SftTrainer(
+    rows = list(packed(tokens.path / EXAMPLES, tokens.facts.max_length, "train"))
+    trainer = SftTrainer(
         model=model,
         args=arguments(
             recipe,
@@ -102,16 +104,35 @@ def new_trainer(
             remove_unused_columns=False,
             max_length=None,  # longer examples were dropped and counted by tokenize
         ),
-        train_dataset=Dataset.from_list(list(rows)),
+        train_dataset=Dataset.from_list(rows),
         data_collator=packed_collator(model, tokenizer),
         processing_class=tokenizer,
     )
+    if recipe.evaluate_each_epoch:
+        trainer.evaluate_on(held_out(tokens))
+    return trainer
 
 
-def packed(examples: Any, capacity: int) -> Iterator[dict[str, list[int]]]:
-    """Training rows of `input_ids`, `labels` and `lengths`, each of at most `capacity` tokens."""
+def held_out(tokens: Tokens) -> list[dict[str, list[int]]]:
+    """Packed rows of the conversations that no stage trains on.
+
+    Raises:
+        ValueError: there are none.
+    """
+    rows = list(packed(tokens.path / EXAMPLES, tokens.facts.max_length, "held_out"))
+    if not rows:
+        raise ValueError(
+            "sft.evaluate_each_epoch is true, and no conversation is held out; set "
+            "ingest.instructions.held_out_share above 0, name a source with a `split` column that "
+            "holds 'held_out', or set sft.evaluate_each_epoch to false"
+        )
+    return rows
+
+
+def packed(examples: Any, capacity: int, split: str) -> Iterator[dict[str, list[int]]]:
+    """A split's rows of `input_ids`, `labels` and `lengths`, each of at most `capacity` tokens."""
     columns = ["input_ids", "assistant_mask"]
-    table = pq.read_table(examples, columns=columns, filters=[("split", "==", "train")])
+    table = pq.read_table(examples, columns=columns, filters=[("split", "==", split)])
     ids, masks = (table[name].to_pylist() for name in columns)
     labels = [
         [token if on else IGNORED for token, on in zip(*pair, strict=True)]

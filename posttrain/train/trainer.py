@@ -27,6 +27,15 @@ from posttrain.train.even import Evened, EvenedOrder
 from posttrain.train.interrupt import Interrupted, Interruption, interruption
 from posttrain.train.length_groups import LengthGroups
 
+EVAL_LOSS = "eval_loss"
+"""Trainer's name of the loss on held-out rows."""
+
+KEPT = (
+    *("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy"),
+    EVAL_LOSS,
+)
+"""What becomes a curve of all that is logged."""
+
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -51,7 +60,8 @@ class GuardedTrainer(Trainer):
         """Train to the planned step, from the newest whole checkpoint if there is one.
 
         Returns:
-            Final figures: steps, mean loss over the last tenth of the logged points.
+            Final figures: steps, mean loss over the last tenth of the logged points, the last
+            held-out loss where one was measured.
 
         Raises:
             FloatingPointError: a NaN or infinite gradient beyond the recipe's tolerance.
@@ -83,7 +93,9 @@ class GuardedTrainer(Trainer):
         _check_parameters(self.model)
         losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
         tail = losses[-max(1, len(losses) // 10) :]
-        return {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
+        figures = {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
+        held_out = [entry[EVAL_LOSS] for entry in self.state.log_history if EVAL_LOSS in entry]
+        return figures | ({EVAL_LOSS: held_out[-1]} if held_out else {})
 
     def _resume_from(self) -> Path | None:
         """The newest checkpoint; what a crash left half written is removed."""
@@ -186,10 +198,10 @@ class CurvesCallback(TrainerCallback):
         control.should_log = control.should_log or state.global_step == state.max_steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        kept = ("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy")
-        figures = {name: float(logs[name]) for name in kept if name in (logs or {})}
+        figures = {name: float(logs[name]) for name in KEPT if name in (logs or {})}
         if "loss" in figures:
             figures["seconds"] = time.perf_counter() - self.started
+        if "loss" in figures or EVAL_LOSS in figures:
             self.curves.log(state.global_step, figures)
 
 

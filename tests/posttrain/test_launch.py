@@ -73,7 +73,7 @@ def test_sft_on_two_processes_equals_one_with_the_same_global_batch(
     tokens: Tokens, base: BaseModel, two: Callable[[], None]
 ) -> None:
     """The last batch of an epoch is not full, and the lot of the second process is blank."""
-    num_rows = len(list(sft.packed(tokens.path / "instructions.parquet", 64)))
+    num_rows = len(list(sft.packed(tokens.path / "instructions.parquet", 64, "train")))
     assert num_rows % 6 in (1, 2, 3)
     alone = run(sft.train, tokens, base, SftRecipe(method="lora", lora=LORA, batch_size=6, **FAST))
     two()

@@ -1,7 +1,12 @@
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.data.chat import encode_conversations, encode_prompts, end_tokens
+from posttrain.data.chat import (
+    encode_conversations,
+    encode_prompts,
+    encode_within,
+    end_tokens,
+)
 from posttrain.models.tokenizer import ASSISTANT, END, USER
 
 ASK = {"role": "user", "content": "what colour is red ?"}
@@ -85,3 +90,29 @@ def test_end_tokens_are_the_templates_and_the_tokenizers(
     gemma_like = tokenizer.get_chat_template().replace("eos_token", "'<|system|>'")
     monkeypatch.setattr(tokenizer, "chat_template", gemma_like)
     assert end_tokens(tokenizer) == tuple(ids(tokenizer, "<|system|>", END))
+
+
+def talk(number: int) -> list[dict[str, str]]:
+    """That many questions, all but the last answered."""
+    asked = [[{"role": "user", "content": f"{place} what ?"}, ANSWER] for place in range(number)]
+    return [turn for pair in asked for turn in pair][:-1]
+
+
+def test_a_conversation_that_fits_keeps_every_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    whole = encode_prompts(tokenizer, [talk(3)])[0]
+    assert encode_within(tokenizer, talk(3), len(whole)) == (whole, 0)
+
+
+def test_the_oldest_questions_go_with_their_answers_and_the_system_message_stays(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    system = {"role": "system", "content": "be kind"}
+    kept = encode_prompts(tokenizer, [[system, *talk(4)[4:]]])[0]
+    assert encode_within(tokenizer, [system, *talk(4)], len(kept)) == (kept, 2)
+    assert encode_within(tokenizer, [system, *talk(4)], len(kept) - 1)[1] == 3
+
+
+def test_a_question_that_is_too_long_alone_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    long = {"role": "user", "content": "red " * 30}
+    with pytest.raises(ValueError, match=r"has 3\d tokens .* room for 20; shorten it"):
+        encode_within(tokenizer, [*talk(2), ANSWER, long], 20)

@@ -238,6 +238,101 @@ def test_the_recipe_refuses_fields_that_are_not_canonical() -> None:
         IngestRecipe(probes=Source(source="a.jsonl", held_out_share=0.1))
 
 
+def composed(tmp_path: Path, raw: list[Any], **compose: str) -> Rows:
+    file = jsonl(tmp_path / "a.jsonl", raw)
+    return ingested("instructions", file, compose=compose, fields={"response": "output"})
+
+
+def test_a_prompt_is_composed_of_columns(tmp_path: Path) -> None:
+    raw = {"instruction": "요약해 {input} 주세요", "input": 7, "output": "o", "other": 1}
+    (row,) = composed(tmp_path, [raw], prompt="{{{instruction}}}: {input}!")
+    assert row["messages"][0]["content"] == "{요약해 {input} 주세요}: 7!"
+    assert row["extra"] == '{"other": 1}'
+
+
+def test_a_composed_text_reaches_no_attribute(tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    with pytest.raises(ValueError, match=r"no column 'text.__class__'"):
+        ingested("corpus", file, compose={"text": "{text.__class__}"})
+
+
+@pytest.mark.parametrize("empty", [None, "", " \n", [], {"a": 1}])
+def test_paragraphs_whose_columns_are_empty_are_left_out(tmp_path: Path, empty: Any) -> None:
+    raw = [
+        {"instruction": "q", "input": "i", "output": "o"},
+        {"instruction": "q", "input": empty, "output": "o"},
+        {"instruction": empty, "input": empty, "output": "o"},
+    ]
+    rows = composed(tmp_path, raw, prompt="할 일:\n{instruction}\n\n자료: {input}\n\n답:")
+    asked = [row["messages"][0]["content"] for row in rows]
+    assert asked == ["할 일:\nq\n\n자료: i\n\n답:", "할 일:\nq\n\n답:", None]
+
+
+def test_a_constant_gives_every_row_a_set(tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"q": "1", "a": "2"}])
+    options = {"fields": {"prompt": "q", "answer": "a"}, "compose": {"set": "test"}}
+    (row,) = ingested("probes", file, **options)
+    assert (row["prompt"], row["answer"], row["set"]) == ("1", "2", "test")
+
+
+def test_mapped_columns_win_over_a_column_named_messages(tmp_path: Path) -> None:
+    raw = {"messages": [{"role": "user", "content": "no"}], "q": "yes", "output": "o"}
+    (row,) = composed(tmp_path, [raw], prompt="{q}")
+    assert [message["content"] for message in row["messages"]] == ["yes", "o"]
+
+
+def test_a_column_that_compose_misspells_is_named(tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"document": "d", "summary": "s"}])
+    options = {"compose": {"prompt": "요약: {documnt}"}, "fields": {"response": "summary"}}
+    with pytest.raises(ValueError) as error:
+        ingested("instructions", file, **options)
+    assert str(error.value) == (
+        f"{file}: no column 'documnt', which stands in braces in ingest.instructions.compose.prompt"
+        "; did you mean 'document'? (found: ['document', 'summary'])"
+    )
+
+
+def test_a_column_that_rows_may_lack_is_no_error(tmp_path: Path) -> None:
+    raw = [{"instruction": "a", "output": "x"}, {"instruction": "b", "input": "i", "output": "y"}]
+    rows = composed(tmp_path, raw, prompt="{instruction}\n\n{input}")
+    assert [row["messages"][0]["content"] for row in rows] == ["a", "b\n\ni"]
+
+
+def test_a_response_that_is_lacking_beside_a_composed_prompt_is_named(tmp_path: Path) -> None:
+    file = jsonl(tmp_path / "a.jsonl", [{"document": "d", "summary": "s"}])
+    with pytest.raises(ValueError, match=r"no column 'response'; ingest.instructions.fields must"):
+        ingested("instructions", file, compose={"prompt": "{document}"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compose": {"text": "{a"}}, r"compose.text has a lone '{' at character 1; write '{{'"),
+        ({"compose": {"text": "{}"}}, r"compose.text has a lone '{' at character 1"),
+        ({"compose": {"text": "{a} }"}}, r"compose.text has a lone '}' at character 5; write '}}'"),
+        ({"compose": {"txt": "{a}"}}, r"ingest.corpus.compose maps canonical .*\['txt'\]"),
+        ({"compose": {"text": "{a}"}, "fields": {"text": "b"}}, r"\['text'\] stand in both"),
+        ({"held_out_split": "test"}, "a hub data set"),
+        ({"held_out_limit": 5}, "without held_out_split"),
+        ({"format": "hub", "held_out_split": "train"}, "are both 'train'"),
+        (
+            {"format": "hub", "held_out_split": "test", "held_out_share": 0.1},
+            "held_out_split sets a whole split aside and held_out_share a part",
+        ),
+    ],
+)
+def test_what_a_source_may_not_say(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        IngestRecipe(corpus=Source(source="a.jsonl", **options))
+
+
+def test_messages_are_not_composed_and_prompts_not_held_out_by_split() -> None:
+    with pytest.raises(ValueError, match="`messages` is no text"):
+        IngestRecipe(instructions=Source(source="a.jsonl", compose={"messages": "{a}"}))
+    with pytest.raises(ValueError, match=r"ingest.prompts.held_out_split: .*compose: {set: its"):
+        IngestRecipe(prompts=Source(source="a/b", format="hub", held_out_split="test"))
+
+
 def test_equal_data_is_an_equal_artifact(tmp_path: Path) -> None:
     recipe = IngestRecipe(corpus=Source(source=jsonl(tmp_path / "a.jsonl", TEXTS)))
     assert ingest(recipe).content_hash() == ingest(recipe).content_hash()

@@ -1,3 +1,5 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -50,6 +52,21 @@ def test_a_figure_a_set() -> None:
     }
 
 
+def test_rouge_gives_three_figures_of_each_set() -> None:
+    probe = Probe(name="rouge", kind="rouge", sets=("A", "B"), by_set=True)
+    answers = [said("배는 시", "배는 여덟 시"), said("등불", "등불", of_set="B")]
+    found = figures(probe, answers, RECIPE)
+    assert list(found) == [
+        *("rouge_1", "rouge_1.A", "rouge_1.B"),
+        *("rouge_2", "rouge_2.A", "rouge_2.B"),
+        *("rouge_l", "rouge_l.A", "rouge_l.B"),
+    ]
+    assert found["rouge_1"].value == pytest.approx((3 / 4 + 1) / 2)
+    assert found["rouge_2.A"].value == pytest.approx(1 / 3)
+    assert found["rouge_l"].low <= found["rouge_l"].value <= found["rouge_l"].high
+    assert found["rouge_l"].num == 2
+
+
 def test_samples_are_the_same_questions_for_every_stage() -> None:
     first = [Answered("A", f"q{i}", "gold", "x", 1, True) for i in range(10)]
     second = [Answered("A", f"q{i}", "gold", "y", 1, True) for i in range(10)]
@@ -79,4 +96,18 @@ def test_a_set_without_questions_is_named(
 ) -> None:
     probe = Probe(name="fact", kind="exact_match", sets=("Z",))
     with pytest.raises(ValueError, match=r"fact asks the sets \['Z'\]"):
+        ask(load_base(base), tokenizer, tokens, probe, RECIPE)
+
+
+def test_a_question_without_an_answer_to_compare_with_is_named(
+    base: BaseModel, tokenizer: PreTrainedTokenizerFast, records: Records
+) -> None:
+    chats = template(records, base, TemplateRecipe())
+    tokens = tokenize(chats, base, TokenizeRecipe(max_length=64, block_size=64))
+    file = tokens.path / "probes.parquet"
+    table = pq.read_table(file).to_pylist()
+    table[1]["answer"] = None
+    pq.write_table(pa.Table.from_pylist(table), file)
+    probe = Probe(name="rouge", kind="rouge", sets=("A", "B"))
+    with pytest.raises(ValueError, match=r"rouge compares with an answer, and 1 of \d+ rows have"):
         ask(load_base(base), tokenizer, tokens, probe, RECIPE)

@@ -52,51 +52,58 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
         Recipe(**values)
 
 
-@pytest.mark.parametrize("rules", ["limits", "against_champion"])
-def test_a_gate_may_name_the_recipes_benchmarks(values: dict[str, Any], rules: str) -> None:
-    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
-    figure = "harness.longproc_html_to_tsv_0.5k.f1"
-    values["promotion"][rules].append({"figure": figure, **bound})
-    with pytest.raises(ValueError, match=r"no harness.<task>.<metric> .* evaluation.harness \(abs"):
-        Recipe(**values)
-    values["evaluation"]["harness"] = {"tasks": ["longproc_html_to_tsv_0"]}
-    Recipe(**values)  # a metric `5k.f1` that nobody measures fails in the gate
-    values["evaluation"]["harness"] = {"tasks": ["longproc_html_to_tsv_0.5k"]}
+def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
+    probe = {"name": "rouge", "kind": "rouge", "sets": ["A"], "by_set": True}
+    values["evaluation"]["probes"].append(probe)
+    limits = values["promotion"]["limits"]
+    limits += [{"figure": "rouge_l", "at_least": 0.2}, {"figure": "rouge_2.A", "at_least": 0.1}]
     Recipe(**values)
-    values["evaluation"]["harness"] = {"tasks": ["arc_easy"]}
-    with pytest.raises(ValueError, match=r"evaluation.harness \(\['arc_easy'\]\); add its task"):
-        Recipe(**values)
-    values["promotion"][rules][-1]["figure"] = "harness.arc_easy"
-    with pytest.raises(ValueError, match=r"'harness.arc_easy', which is no harness"):
+    limits.append({"figure": "rouge", "at_least": 0.2})
+    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', 'rouge_2'"):
         Recipe(**values)
 
 
-def test_a_benchmarks_context_fits_the_positions(values: dict[str, Any]) -> None:
-    longest = values["base_model"]["from_config"]["max_positions"]
-    values["evaluation"]["harness"] = {"tasks": ["arc_easy"], "max_length": longest}
-    Recipe(**values)
-    values["evaluation"]["harness"]["max_length"] = longest + 1
-    with pytest.raises(ValueError, match=r"evaluation.harness.max_length \(\d+\) exceeds"):
+def test_no_probe_takes_the_name_of_one_of_rouges_figures(values: dict[str, Any]) -> None:
+    values["evaluation"]["probes"] += [
+        {"name": "rouge", "kind": "rouge", "sets": ["A"]},
+        {"name": "rouge_l", "kind": "exact_match", "sets": ["A"]},
+    ]
+    with pytest.raises(ValueError, match=r"names used twice: \['rouge_l'\]"):
         Recipe(**values)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("section", "field", "value", "about"),
     [
-        ({"harness": {"tasks": ["arc_easy", "arc_easy"]}}, r"tasks: named twice: \['arc_easy'\]"),
-        ({"harness": {"tasks": []}}, "at least 1 item"),
-        ({"harness": {"tasks": ["mmlu,arc"]}}, "should match pattern"),
-        (
-            {"probes": [{"name": "harness", "kind": "cloze", "sets": ["A"]}]},
-            "give the probe another name",
-        ),
+        ("base_model", "source", "registry:REQUIRED@champion", "What to load"),
+        ("self_critique", "constitution", "REQUIRED", "Path of the principles"),
     ],
 )
-def test_benchmarks_are_named_well(
-    values: dict[str, Any], changes: dict[str, Any], message: str
+def test_what_only_a_user_can_write_is_refused_until_written(
+    values: dict[str, Any], section: str, field: str, value: str, about: str
 ) -> None:
-    values["evaluation"] |= changes
-    with pytest.raises(ValueError, match=message):
+    values["base_model"] = {"source": "a/b"}
+    Recipe(**values)
+    values[section][field] = value
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    start = f"{section}.{field} is {value!r}: it has no value until you write one. What it is:"
+    assert f"{start} {about}" in str(error.value)
+
+
+def test_required_data_are_named_by_their_columns(values: dict[str, Any]) -> None:
+    source = {"source": "REQUIRED", "compose": {"prompt": "요약: {text}"}}
+    values["ingest"]["instructions"] = source | {"fields": {"response": "summary"}}
+    with pytest.raises(ValueError) as error:
+        Recipe(**values)
+    assert (
+        "ingest.instructions.source is REQUIRED: these are your own data; write the path of a file "
+        "(or a hub id, with `format: hub`) whose rows have the columns 'text' and 'summary'"
+    ) in str(error.value)
+    values["ingest"]["instructions"] = {"source": "REQUIRED"}
+    with pytest.raises(
+        ValueError, match=r"the column 'messages', or 'prompt' and 'response' \(ing"
+    ):
         Recipe(**values)
 
 

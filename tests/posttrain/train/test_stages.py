@@ -98,7 +98,7 @@ def test_a_stage_shorter_than_the_interval_has_a_curve(tokens: Tokens, base: Bas
 
 
 def test_packed_rows_keep_every_supervised_token(tokens: Tokens) -> None:
-    rows = list(sft.packed(tokens.path / "instructions.parquet", 64))
+    rows = list(sft.packed(tokens.path / "instructions.parquet", 64, "train"))
     supervised = sum(label != -100 for row in rows for label in row["labels"])
     held_out = 8
     answer = 4  # `it is <word>` and the end token
