@@ -21,11 +21,13 @@ from posttrain.artifacts import (
 )
 from posttrain.contract import trained_on
 from posttrain.models.adapters import adapter_weights, attach_folder, new_adapter, save_adapter
+from posttrain.models.exported import ExportedFacts
 from posttrain.models.load import load_base, load_base_of, load_policy
 from posttrain.models.seal import seal
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method, QuantizationRecipe
 from posttrain.registry.card import model_card
+from posttrain.registry.folder_card import folder_card
 from posttrain.registry.register import register
 from posttrain.reports import Evaluation, RoleData, Training
 from tests import samples
@@ -130,6 +132,30 @@ def test_an_adapter_on_a_trained_base_is_no_adapter_of_the_hubs(tmp_path: Path) 
     assert (data.base_model, data["base_model_relation"]) == ("acme/tiny", "finetune")
     assert "| Started from | `acme/tiny` at `0123abc` (hub) |" in text
     assert "| Base | weights of its own, version 4 of `museum-base` |" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "relation"),
+    [("hub", "peft", "adapter"), ("own", "peft", "finetune"), ("hub", "merged", "finetune")],
+)
+def test_an_exported_folders_card_says_what_the_folder_is(
+    tmp_path: Path, kind: Literal["hub", "own"], layout: Literal["peft", "merged"], relation: str
+) -> None:
+    facts = ExportedFacts(
+        format=layout,
+        method="lora",
+        name="museum",
+        version=1,
+        architecture="LlamaForCausalLM",
+        base=Reference(kind="own", source="base"),
+        base_fingerprint="f" * 64,
+        tokenizer_hash="t" * 64,
+        template_hash="t" * 64,
+        files={},
+    )
+    data = read(folder_card(card(tmp_path, kind=kind), facts, layout))
+    assert data["base_model_relation"] == relation
+    assert data.eval_results is not None
 
 
 def test_without_a_hub_base_the_header_names_none(tmp_path: Path) -> None:
