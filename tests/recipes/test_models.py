@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from posttrain.models.preflight import check
+from posttrain.models.preflight import find_problems
 from posttrain.recipe import Recipe
 from tests.recipes.styles import tokenizer_like
 
@@ -74,7 +74,7 @@ def test_lengths_modules_and_template_fit_the_model(name: str) -> None:
     tokenizer = tokenizer_like(style)
     template = recipe.template.chat_template or "recipes/instruction.jinja"  # the champion's own
     tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
-    check(config, tokenizer, recipe.preflight)
+    assert find_problems(config, tokenizer, recipe.preflight) == []
 
 
 def lora_shapes(config: PreTrainedConfig, targets: tuple[str, ...]) -> list[tuple[int, int]]:
