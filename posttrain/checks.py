@@ -66,7 +66,7 @@ def check_run(recipe: Recipe, machine: Machine) -> Report:
         checks.append(_constitution(Path(recipe.self_critique.constitution)))
     try:
         preflight = recipe.preflight
-        config, tokenizer, found = _base(recipe.base_model)
+        config, tokenizer, found = look_at_base(recipe.base_model)
     except ValueError as error:
         return Report(checks=(*checks, Check(name="base model", problems=(str(error),))))
     problems = _problems(lambda: resolve_template(tokenizer, preflight))
@@ -99,7 +99,9 @@ def _problems(run: Callable[[], object]) -> list[str]:
     return []
 
 
-def _base(recipe: BaseModelRecipe) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, str]:
+def look_at_base(
+    recipe: BaseModelRecipe,
+) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, str]:
     """Configuration and tokenizer of the base that a run would resolve, and what it is.
 
     Raises:

@@ -9,6 +9,7 @@ from huggingface_hub import DatasetInfo, HfApi, ModelInfo, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HFValidationError,
     LocalEntryNotFoundError,
     NotASafetensorsRepoError,
     RepositoryNotFoundError,
@@ -34,8 +35,12 @@ def asking(kind: Kind, name: str, revision: str, field: str) -> Iterator[None]:
     """
     try:
         yield
+    except HFValidationError as error:
+        raise ValueError(
+            f"{field}: {name!r} is neither a folder here nor an id of the hub, which is owner/name"
+        ) from error
     except ValueError:
-        raise  # ours, or a mistake in an id that the client says plainly
+        raise  # a library's or our own, in words
     except Exception as error:  # the client's transport errors share no public base class
         raise ValueError(f"{field}: {_sentence(error, kind, name, revision)}") from error
 

@@ -1,6 +1,7 @@
 """Tiny bases of random weights, one of each architecture whose blocks are named differently."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -20,8 +21,8 @@ WIDTH = 64  # a block of NF4
 NAMES = ("llama", "gemma3", "qwen3", "gpt2")
 
 
-def config(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    """Two blocks, 64 wide, 256 positions, tied embeddings."""
+def config(name: str, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> PreTrainedConfig:
+    """Two blocks, 64 wide, 256 positions, tied embeddings, unless changed."""
     shared = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
@@ -30,19 +31,20 @@ def config(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
         "initializer_range": 0.1,
     }
     if name == "gpt2":
-        return GPT2Config(n_embd=WIDTH, n_layer=2, n_head=4, n_positions=256, **shared)
+        sizes = {"n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": 256}
+        return GPT2Config(**shared | sizes | changes)
     kind = {"llama": LlamaConfig, "gemma3": Gemma3TextConfig, "qwen3": Qwen3Config}[name]
-    return kind(
-        hidden_size=WIDTH,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        **shared,
-    )
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+    }
+    return kind(**shared | sizes | changes)
 
 
 def make_base(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> BaseModel:

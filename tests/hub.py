@@ -5,14 +5,17 @@ Hugging Face hub: a repository's commit and files at a revision, its tree, byte 
 and the refusals that they turn into errors of their own. Of a gated repository everyone may see the
 names of the files, and only holders of the token the files, as there. No writing, no Xet.
 
-The clients read HF_ENDPOINT when they are imported, so run them in processes of their own with
-`Hub.environment`.
+The clients read HF_ENDPOINT when they are imported, so run them in processes of their own:
+`Hub.run`, or any other with `Hub.environment`.
 """
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +94,19 @@ class Hub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }
+
+    def run(
+        self, home: Path, code: str, *words: str, token: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python code in a process of its own that this is the hub of."""
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env={**os.environ, **self.environment(home, token)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     def find(self, kind: str, name: str) -> Repository:
         try:

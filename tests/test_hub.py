@@ -1,9 +1,6 @@
 """The stand-in hub refuses and serves what the real client expects of the hub."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,10 +49,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def ask(hub: Hub, home: Path, *calls: str, token: str | None = None) -> dict[str, Any]:
-    asked = json.dumps([call.split() for call in calls])
-    environment = {**os.environ, **hub.environment(home, token)}
-    command = [sys.executable, "-c", ASK, asked]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = hub.run(home, ASK, json.dumps([call.split() for call in calls]), token=token)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -24,16 +24,23 @@ def look(role: Role, source: Source) -> tuple[str, list[str]]:
     """
     revision = sources.commit(source) if source.format == "hub" else None
     columns: dict[str, None] = {}
-    num_rows = 0
-    for name, rows in parts(source, revision):
-        for row in with_columns(role, source, name, islice(rows, LOOKED_AT)):
-            columns |= dict.fromkeys(map(str, row))
-            num_rows += 1
-    if not num_rows:
-        raise ValueError(f"{source.name}: holds no rows; ingest.{role} needs at least one")
+    for one in (source, source.held_out):  # a split held out whole is another stream
+        if one is not None and not _read(role, one, revision, columns):
+            where = f"its split {one.split!r}" if one.format == "hub" else "it"
+            raise ValueError(f"{source.name}: {where} holds no rows; ingest.{role} needs them")
     found = f"{source.name}: columns {', '.join(columns)}"
     at = f" at {revision}" if revision else ""
     return f"{found}{at}", _unused(role, source, list(columns))
+
+
+def _read(role: Role, source: Source, revision: str | None, columns: dict[str, None]) -> int:
+    """Collect the columns of the first rows of each file, and count these rows."""
+    num_rows = 0
+    for name, rows in parts(source, revision):
+        for row in with_columns(role, source, name, islice(rows, LOOKED_AT)):
+            columns.update(dict.fromkeys(map(str, row)))
+            num_rows += 1
+    return num_rows
 
 
 def _unused(role: Role, source: Source, columns: list[str]) -> list[str]:

@@ -169,5 +169,6 @@ def hub_rows(source: Source, revision: str | None) -> Iterator[RawRow]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{source.name}: cannot be read at {revision} (subset {source.subset!r}, split "
-            f"{source.split!r}): {reason}; check `subset` and `split`"
+            f"{source.split!r}): {reason.rstrip('.')}; check `subset` and `split`, and "
+            "HF_TOKEN where the data set is gated or private"
         ) from error

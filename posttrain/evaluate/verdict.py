@@ -246,4 +246,5 @@ def _change(name: str, before: StageEvaluation, after: StageEvaluation) -> str:
 
 def _short(name: str) -> str:
     label = figure_label(name)
-    return SHORT.get(name, label[0].lower() + label[1:])
+    first = label if label[:2].isupper() else label[0].lower() + label[1:]  # ROUGE-L, KL
+    return SHORT.get(name, first)

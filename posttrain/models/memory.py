@@ -23,7 +23,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from posttrain.align.forward import MAX_LOGITS, log_probs
-from posttrain.evaluate.perplexity import CHUNK_TOKENS
+from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.quantize import nf4
@@ -81,10 +81,9 @@ class StageMemory(Section):
         """A part, or `exact` or `total`, in words."""
         return f"{getattr(self, part) / GIB:.1f} GiB"
 
-    @property
-    def largest(self) -> Part:
-        """The part that takes most."""
-        return max(PARTS, key=lambda part: int(getattr(self, part)))
+    def largest_of(self, *parts: Part) -> Part:
+        """The part that takes most among these."""
+        return max(parts, key=lambda part: int(getattr(self, part)))
 
 
 def estimate(
@@ -99,11 +98,14 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    weights = weight_bytes(model, work.quantization)
+    held = _backbone(model) if work.is_backbone else model
+    weights = weight_bytes(held, work.quantization)
+    if work.has_second_model:
+        weights += weight_bytes(_backbone(_on_meta(config, compute)), None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
-        learned = [weight.nbytes for weight in model.parameters()]
+        learned = [weight.nbytes for weight in held.parameters()]
     else:
         model.requires_grad_(False)
         adapted = _adapted(model, work)
@@ -117,7 +119,7 @@ def estimate(
         adapters=work.num_adapters * sum(sizes) + work.num_heads * head,
         gradients=sum(learned) + sum(own_head),
         optimizer=sum(2 * size + FLOAT for size in stepped),
-        activations=_activations(config, work, compute, flat),
+        activations=_activations(config, model, work, compute, flat),
         cache=cache_bytes(config, work.generated_rows, work.generated_length, compute),
         prefill=_passing(config, work.generated_rows, work.generated_length, compute, flat),
     )
@@ -184,15 +186,19 @@ def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch
     return size
 
 
-def _activations(config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool) -> int:
+def _activations(
+    config: PreTrainedConfig,
+    model: PreTrainedModel,
+    work: Workload,
+    compute: torch.dtype,
+    flat: bool,
+) -> int:
+    """Of a training pass by the model, its adapter in place; or of perplexity, which keeps none."""
     if work.reads == "nothing":
-        scored = min(work.rows * work.length, CHUNK_TOKENS)
-        logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
+        every = work.rows * work.length * config.get_text_config().vocab_size
+        # logits, and two copies in float32: their own and that of their logarithms
+        logits: int = min(every, perplexity.MAX_LOGITS) * (compute.itemsize + 2 * FLOAT)
         return logits + _passing(config, work.rows, work.length, compute, flat)
-    model: Any = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    if not work.trains_weights:
-        model.requires_grad_(False)
-        _adapted(model, work)
     found, num_logits = _forward(model.train(), work, compute, flat)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
     # in the backward pass a gradient stands beside the kept float32 logits, and its cast
@@ -257,6 +263,11 @@ def _on_meta(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
             own, dtype=dtype, attn_implementation=ATTENTION
         )
     return model
+
+
+def _backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its output layer."""
+    return cast(PreTrainedModel, model.base_model)
 
 
 def _adapted(model: PreTrainedModel, work: Workload) -> list[Tensor]:

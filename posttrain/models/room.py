@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from posttrain.models.device import device, kernels
 from posttrain.models.memory import GIB, PARTS, StageMemory, estimate
 from posttrain.recipe.section import Section
-from posttrain.recipe.workload import Workload
+from posttrain.recipe.workload import Part, Workload
 from posttrain.runtime import Runtime
 
 
@@ -73,18 +73,26 @@ def shortages(
     """What cannot fit, and what may not: the former by exact bytes, the latter by the estimate."""
     short, tight = [], []
     for stage, one in zip(stages, work, strict=True):
-        part = stage.largest
         room = f"{available.name} has {available.in_gib}"
-        change = one.advice.get(part, "choose a smaller base_model.source")
-        most = f"most of it {part} ({stage.in_gib(part)})"
         if stage.exact > available.size:
-            known = f"{stage.in_gib('exact')} without activations"
-            short.append(f"{stage.stage} takes {known}, {most}, and {room}: {change}")
-        elif stage.total > available.size:
-            tight.append(
-                f"{stage.stage} may take {stage.in_gib('total')}, {most}, and {room}: {change}"
+            part = stage.largest_of("weights", "adapters", "gradients", "optimizer")
+            known = f"takes {stage.in_gib('exact')} without activations"
+            short.append(
+                f"{stage.stage} {known}, {_most(stage, part)}, and {room}: {_do(one, part)}"
             )
+        elif stage.total > available.size:
+            part = stage.largest_of("activations", "cache")
+            may = f"may take {stage.in_gib('total')}"
+            tight.append(f"{stage.stage} {may}, {_most(stage, part)}, and {room}: {_do(one, part)}")
     return short, tight
+
+
+def _most(stage: StageMemory, part: Part) -> str:
+    return f"{stage.in_gib(part)} of it {part}"
+
+
+def _do(work: Workload, part: Part) -> str:
+    return work.advice.get(part, "choose a smaller base_model.source")
 
 
 def table(stages: Sequence[StageMemory]) -> str:

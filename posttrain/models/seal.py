@@ -38,12 +38,12 @@ def seal(
         tokenizer_hash=vocabulary,
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
-        fingerprint=fingerprint(layout, vocabulary, content, delta),
+        fingerprint=fingerprint_of(layout, vocabulary, content, delta),
     )
     return BaseModel.write(folder, stage, facts)
 
 
-def fingerprint(
+def fingerprint_of(
     layout: dict[str, list[int]],
     vocabulary: str,
     content: str | list[str] | None,

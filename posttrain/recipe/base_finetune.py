@@ -2,16 +2,25 @@
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from posttrain.recipe.train import LoraRecipe, TrainRecipe
+
+
+def _only_for_training(schema: dict[str, Any]) -> None:
+    """For editors: what `method: none` needs no value of."""
+    schema["if"] = {"not": {"properties": {"method": {"const": "none"}}}}
+    schema["then"] = {"required": schema["required"]}
+    schema["required"] = ["method"]
 
 
 class BaseFinetuneRecipe(TrainRecipe):
     """Next-token training on blocks; makes a new base."""
 
+    model_config = ConfigDict(json_schema_extra=_only_for_training)
+
     method: Literal["full", "lora", "none"]
-    """`none` hands the base on unchanged."""
+    """`none` hands the base on unchanged, and needs no other field."""
 
     lora: LoraRecipe = LoraRecipe()
     """Used with `method: lora`."""

@@ -22,6 +22,12 @@ class Workload(Section):
     trains_weights: bool = False
     """All weights learn, in float32; else they are frozen, and adapters do."""
 
+    is_backbone: bool = False
+    """The model has no output layer."""
+
+    has_second_model: bool = False
+    """A reward model of its own weights stands beside, without output layer, frozen."""
+
     quantization: QuantizationRecipe | None = None
     """How the frozen weights are held; at the machine's precision where absent."""
 
@@ -116,11 +122,18 @@ def _reward_model(recipe: "Recipe") -> Workload | None:
     section = recipe.reward_model
     if section is None:
         return None
+    whole = section.method == "full"
+    advice = _advice("reward_model", section, "tokenize.max_length", _smaller(recipe))
+    if whole:
+        weights = "set reward_model.method to adapter, or choose a smaller base_model.source"
+        advice |= dict.fromkeys(("weights", "gradients", "optimizer"), weights)
     return Workload(
         stage="reward_model",
-        **_adapters(recipe),
-        num_adapters=2,  # SFT's, which answers prompts, and its copy, which learns
-        num_learning=1,
+        trains_weights=whole,
+        is_backbone=whole,
+        **({} if whole else _adapters(recipe)),
+        num_adapters=0 if whole else 2,  # SFT's, which answers prompts, and its copy, which learns
+        num_learning=0 if whole else 1,
         num_heads=1,
         rows=2 * section.batch_size,  # both sides of a pair
         length=recipe.tokenize.max_length,
@@ -128,7 +141,7 @@ def _reward_model(recipe: "Recipe") -> Workload | None:
         gradient_checkpointing=section.gradient_checkpointing,
         generated_rows=2 * section.batch_size,
         generated_length=recipe.tokenize.max_length + section.max_new_tokens,
-        advice=_advice("reward_model", section, "tokenize.max_length", _smaller(recipe)),
+        advice=advice,
     )
 
 
@@ -154,7 +167,9 @@ def _policy(recipe: "Recipe") -> Workload | None:
     return Workload(
         stage=stage,
         **_adapters(recipe),
-        num_adapters=4,  # policy, reference, reward model, value function
+        has_second_model=_has_own_judge(recipe),
+        # policy, reference, value function, and the reward model where it is an adapter
+        num_adapters=3 if _has_own_judge(recipe) else 4,
         num_learning=2,
         num_heads=2,
         rows=section.forward_batch_size,
@@ -202,6 +217,7 @@ def _evaluate(recipe: "Recipe", with_alignment: bool) -> Workload:
         stage="evaluate",
         **({} if full else {**_adapters(recipe), "quantization": None}),
         # SFT's, the policy's, the aligned one's and the reward model's, on one base
+        has_second_model=with_alignment and _has_own_judge(recipe),
         num_adapters=0 if full else 4 if with_alignment else 1,
         num_heads=1 if with_alignment else 0,
         rows=section.batch_size,
@@ -215,6 +231,11 @@ def _evaluate(recipe: "Recipe", with_alignment: bool) -> Workload:
             "cache": f"{lower}, or evaluation.max_new_tokens",
         },
     )
+
+
+def _has_own_judge(recipe: "Recipe") -> bool:
+    """Whether the reward model has weights of its own."""
+    return recipe.reward_model is not None and recipe.reward_model.method == "full"
 
 
 def _adapters(recipe: "Recipe") -> dict[str, object]:

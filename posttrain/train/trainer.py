@@ -7,12 +7,14 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
+from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
@@ -163,6 +165,17 @@ class GuardedTrainer(Trainer):
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         processes.wait()
         processes.by_main(lambda: self.checkpoints.publish(staged))
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Trainer's own, but of an adapter's checkpoint no embedding is part.
+
+        PEFT would ask the hub in the middle of training for the config of the base's branch `main`,
+        to see whether they were resized since.
+        """
+        if isinstance(self.model, PeftModel):
+            adapter = partial(PeftModel.save_pretrained, self.model, save_embedding_layers=False)
+            self.model.save_pretrained = adapter  # type: ignore[method-assign]
+        super()._save(output_dir, state_dict)
 
 
 class SaveAndStop(TrainerCallback):

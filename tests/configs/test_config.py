@@ -1,10 +1,12 @@
-"""ZenML ignores keys that it does not know; these tests do not."""
+"""ZenML ignores keys that it does not know; these tests do not. Every run file is loaded."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from zenml.config import DockerSettings, ResourceSettings
 from zenml.config.pipeline_run_configuration import PipelineRunConfiguration
@@ -13,16 +15,31 @@ from zenml.integrations.mlflow.flavors.mlflow_experiment_tracker_flavor import (
     MLFlowExperimentTrackerSettings,
 )
 
+from cli.schema import run_schema
+from pipelines.fine_tuning import fine_tuning
 from pipelines.post_training import post_training
-from posttrain.recipe import PostTrainingRecipe
+from posttrain.recipe import PostTrainingRecipe, Recipe
 
-PIPELINE = post_training
+PIPELINES = {
+    "post_training": (post_training, PostTrainingRecipe),
+    "fine_tuning": (fine_tuning, Recipe),
+}
+FILES = ("zenml_config.yaml", *sorted(map(str, Path("recipes").glob("*.yaml"))))
 SETTINGS: dict[str, type[BaseModel]] = {
     "docker": DockerSettings,
     "resources": ResourceSettings,
     "experiment_tracker.mlflow": MLFlowExperimentTrackerSettings,
 }
 DEFAULT = Path("zenml_config.yaml").read_text(encoding="utf-8")
+COMMAND = (
+    r"#   \. \.posttrain/env && zenml pipeline run pipelines\.(\w+)\.(\w+) -c ([\w./]+\.yaml)\n"
+)
+FILLED_IN = {
+    "dialogpt_full_summarization": ("'text' and 'summary'", ("instructions", "probes")),
+    "dialogpt_medical_qlora": ("'instruction' and 'response'", ("instructions",)),
+    "domain_from_champion": ("'instruction' and 'response'", ("instructions",)),
+}
+"""Recipe -> the columns of the data that its user brings, and the roles that want them."""
 
 
 def load(text: str) -> dict[str, Any]:
@@ -43,10 +60,19 @@ def unknown_settings(settings: dict[str, Any]) -> set[str]:
     }
 
 
-def problems(config: dict[str, Any]) -> set[str]:
-    PIPELINE.prepare(recipe=PostTrainingRecipe(**config["parameters"]["recipe"]))
+def pipeline_of(text: str) -> str:
+    """The pipeline that the command in the file's comment runs."""
+    found = re.search(COMMAND, text)
+    assert found, "no command in the file's comment"
+    return found[1]
+
+
+def problems(text: str) -> set[str]:
+    pipeline, kind = PIPELINES[pipeline_of(text)]
+    config = load(text)
+    pipeline.prepare(recipe=kind(**config["parameters"]["recipe"]))
     found = unknown(config, PipelineRunConfiguration)
-    found |= set(config["steps"]) - set(PIPELINE.invocations)
+    found |= set(config["steps"]) - set(pipeline.invocations)
     found |= unknown_settings(config.get("settings", {}))
     for block in config["steps"].values():
         found |= unknown(block, StepConfigurationUpdate)
@@ -54,11 +80,69 @@ def problems(config: dict[str, Any]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "file", ["zenml_config.yaml", "recipes/tiny_dpo.yaml", "recipes/tiny_rlaif.yaml"]
-)
+def filled_in(file: str) -> str:
+    """The file's text, with the sample data where a user's own are wanted."""
+    text = Path(file).read_text(encoding="utf-8")
+    return text.replace("source: REQUIRED", "source: data/instructions.jsonl")
+
+
+@pytest.mark.parametrize("file", FILES)
 def test_every_key_of_a_run_is_known(file: str) -> None:
-    assert problems(load(Path(file).read_text(encoding="utf-8"))) == set()
+    assert problems(filled_in(file)) == set()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_command_in_the_comment_runs_the_file(file: str) -> None:
+    found = re.search(COMMAND, Path(file).read_text(encoding="utf-8"))
+    assert found and found.groups() == (found[1], found[1], file)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_editors_find_no_fault_with_it(file: str) -> None:
+    config = load(Path(file).read_text(encoding="utf-8"))
+    assert list(Draft202012Validator(run_schema()).iter_errors(config)) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_that_a_run_names_is_there(file: str) -> None:
+    recipe = load(Path(file).read_text(encoding="utf-8"))["parameters"]["recipe"]
+    named = [recipe.get("template", {}).get("chat_template")]
+    named.append(recipe.get("self_critique", {}).get("constitution"))
+    for source in recipe["ingest"].values():
+        hub = source.get("format") == "hub" or source["source"] == "REQUIRED"
+        named.append(None if hub or "*" in source["source"] else source["source"])
+    assert [name for name in named if name and not Path(name).is_file()] == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_trained_steps_and_the_registry_share_the_tracker(file: str) -> None:
+    steps = load(Path(file).read_text(encoding="utf-8"))["steps"]
+    assert {"sft", "evaluate", "register", "promote"} <= set(steps)
+    assert set(map(str, steps.values())) == {"{'experiment_tracker': 'posttrain_mlflow'}"}
+
+
+def test_every_recipe_that_wants_its_users_data_is_listed() -> None:
+    wanting = {Path(file).stem for file in FILES if "REQUIRED" in Path(file).read_text("utf-8")}
+    assert wanting == set(FILLED_IN)
+
+
+@pytest.mark.parametrize(("name", "columns", "roles"), [(n, *v) for n, v in FILLED_IN.items()])
+def test_required_data_are_asked_for_before_anything_runs(
+    name: str, columns: str, roles: tuple[str, ...]
+) -> None:
+    text = Path(f"recipes/{name}.yaml").read_text(encoding="utf-8")
+    for role in roles:  # filled in from the top, the next one is named
+        pipeline, kind = PIPELINES[pipeline_of(text)]
+        with pytest.raises(ValueError) as error:
+            pipeline.prepare(recipe=kind(**load(text)["parameters"]["recipe"]))
+        sentence = (
+            f"ingest.{role}.source is REQUIRED: these are your own data; write the path of a file "
+            "(or a hub id, with `format: hub`) whose rows have the columns"
+        )
+        assert sentence in str(error.value)
+        assert columns in str(error.value)
+        text = text.replace("source: REQUIRED", "source: mine.jsonl", 1)
+    kind(**load(text)["parameters"]["recipe"])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +157,7 @@ def test_every_key_of_a_run_is_known(file: str) -> None:
 )
 def test_typos_are_caught(right: str, typo: str, found: set[str]) -> None:
     assert right in DEFAULT
-    assert problems(load(DEFAULT.replace(right, typo))) == found
+    assert problems(DEFAULT.replace(right, typo)) == found
 
 
 @pytest.mark.parametrize("typo", ["learning_rat", "chat_templat", "at_leas"])
@@ -81,3 +165,39 @@ def test_a_misspelt_recipe_field_is_refused(typo: str) -> None:
     right = {"learning_rat": "learning_rate", "chat_templat": "chat_template"}.get(typo, "at_least")
     with pytest.raises(ValueError, match=typo):
         PostTrainingRecipe(**load(DEFAULT.replace(f"{right}:", f"{typo}:"))["parameters"]["recipe"])
+
+
+def differences(one: Any, other: Any, at: str = "") -> set[str]:
+    """Paths at which two trees differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return set() if one == other else {at}
+    return {
+        path
+        for key in one.keys() | other.keys()
+        for path in differences(one.get(key), other.get(key), f"{at}.{key}".strip("."))
+    }
+
+
+JUDGED = {"steps.ai_preferences", "steps.rlaif_reward_model", "steps.rlaif_ppo"}
+DIFFERENCES = {
+    "tiny_dpo": {
+        "parameters.recipe.dpo",
+        "parameters.recipe.ppo",
+        "parameters.recipe.preference_method",
+        "parameters.recipe.registration.model_name",
+        "steps.dpo",
+        "steps.ppo",
+    },
+    "tiny_rlaif": {
+        "parameters.recipe.ingest.instructions.source",
+        "parameters.recipe.registration.model_name",
+        "parameters.recipe.rlaif",
+        *JUDGED,
+    },
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_the_demos_differ_from_the_default_run_only_where_intended(name: str) -> None:
+    text = Path(f"recipes/{name}.yaml").read_text(encoding="utf-8")
+    assert differences(load(DEFAULT), load(text)) == DIFFERENCES[name]

@@ -3,17 +3,18 @@
 from torch import Tensor, float32
 from transformers import AutoConfig
 
-from posttrain.align.judge import REWARD, SFT, Judge
+from posttrain.align.judge import REWARD, SFT, Judge, new_judge
 from posttrain.align.ppo_update import adam
 from posttrain.align.rollout import Actors, load_actors
 from posttrain.align.score import new_head
 from posttrain.artifacts import BaseModel, Policy, RewardModel
 from posttrain.models.adapters import adapter_weights
 from posttrain.models.generate import Sampling
-from posttrain.models.load import attach, load_base_of
+from posttrain.models.load import attach, load_base, load_base_of
 from posttrain.models.memory import estimate
 from posttrain.models.seal import weights_folder
 from posttrain.recipe.ppo import PpoRecipe
+from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.train import LoraRecipe
 from posttrain.recipe.workload import Workload
 
@@ -85,3 +86,27 @@ def test_the_reward_model_is_exact(domain: BaseModel, assistant: Policy) -> None
     assert weights + adapters == bytes_of([*judge.parameters(), *judge.buffers()])
     assert gradients == bytes_of(list(judge.trained()))
     assert optimizer == 2 * gradients + 4 * len(judge.trained())
+
+
+def test_a_reward_model_of_its_own_is_exact(domain: BaseModel, assistant: Policy) -> None:
+    section = RewardModelRecipe(
+        method="full", learning_rate=1e-3, num_epochs=1, batch_size=1, max_new_tokens=8
+    )
+    judge = new_judge(domain, assistant, section)
+    work = Workload(
+        **{"stage": "reward_model", "trains_weights": True, "is_backbone": True},
+        **{"num_heads": 1, "reads": "hidden"},
+        **{**SHARED, "lora": None},
+    )
+    weights, heads, gradients, optimizer = parts(domain, work)
+    assert weights + heads == bytes_of([*judge.parameters(), *judge.buffers()])
+    assert gradients == bytes_of(list(judge.trained()))
+    assert optimizer == 2 * gradients + 4 * len(judge.trained())
+
+
+def test_a_second_model_is_one_more_base_without_its_output_layer(domain: BaseModel) -> None:
+    work = Workload(stage="ppo", num_adapters=3, num_learning=2, reads="answers", **SHARED)
+    second = work.model_copy(update={"has_second_model": True})
+    own = load_base(domain).base_model
+    added = parts(domain, second)[0] - parts(domain, work)[0]
+    assert added == bytes_of([*own.parameters(), *own.buffers()])

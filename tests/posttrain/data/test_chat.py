@@ -1,8 +1,10 @@
+from copy import deepcopy
+
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from posttrain.data.chat import encode_conversations, encode_prompts, end_tokens
-from posttrain.models.tokenizer import ASSISTANT, END, USER
+from posttrain.models.tokenizer import ASSISTANT, DEFAULT_TEMPLATE, END, USER
 
 ASK = {"role": "user", "content": "what colour is red ?"}
 ANSWER = {"role": "assistant", "content": "it is red"}
@@ -35,6 +37,16 @@ def test_alignment_03_prompt_is_masked_and_the_answer_is_not(
     encoded = encode_conversations(tokenizer, [[ASK, ANSWER]])[0]
     learned = [i for i, on in zip(encoded.input_ids, encoded.assistant_mask, strict=True) if on]
     assert tokenizer.decode(learned) == f" it is red{END}"
+
+
+def test_an_end_of_turn_without_a_role_of_its_own_ends_an_answer(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer = deepcopy(tokenizer)  # every test has the same one
+    tokenizer.add_tokens([AddedToken("<end_of_turn>", special=True)])
+    tokenizer.chat_template = DEFAULT_TEMPLATE.replace("eos_token", "'<end_of_turn>'")
+    assert "<end_of_turn>" not in tokenizer.all_special_tokens
+    assert end_tokens(tokenizer) == tuple(ids(tokenizer, "<end_of_turn>", END))
 
 
 def test_a_turn_marked_as_context_is_not_learned(tokenizer: PreTrainedTokenizerFast) -> None:

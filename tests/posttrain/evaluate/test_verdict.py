@@ -81,6 +81,22 @@ def test_other_probes_are_stated_without_a_judgement() -> None:
     assert told[0].detail.startswith("politeness 0.50")
 
 
+def test_a_summariser_is_judged_by_rouge_l() -> None:
+    def rouge(value: float) -> dict[str, Figure]:
+        spread = {"low": value - 0.02, "high": value + 0.02, "num": 200}
+        return {f"rouge_{one}": Figure(value=value, **spread) for one in ("1", "2", "l")}
+
+    first, _, last = samples.evaluation(last="sft").stages
+    stages = (
+        first.model_copy(update={"figures": rouge(0.12)}),
+        last.model_copy(update={"figures": rouge(0.31)}),
+    )
+    evaluation = samples.evaluation(last="sft").model_copy(update={"stages": stages})
+    (told,) = stage_sentences(evaluation)
+    assert (told.lead, told.good) == ("SFT learned to answer", True)
+    assert told.detail == "ROUGE-L 0.12\u00a0→\u00a00.31"
+
+
 def test_the_reward_model_names_its_weakest_kind() -> None:
     (told,) = reward_sentences(samples.evaluation(last="ppo"))
     assert told.detail.replace("\u00a0", " ") == (
@@ -140,6 +156,7 @@ def test_probes_stand_after_the_perplexities() -> None:
 
 def test_labels_read_as_words() -> None:
     assert figure_label("fact_accuracy.A") == "Fact accuracy A"
+    assert figure_label("rouge_l.test") == "ROUGE-L test"
     assert in_words(["a", "b", "c"]) == "a, b and c"
 
 

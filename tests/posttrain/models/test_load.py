@@ -56,6 +56,16 @@ def test_a_new_adapter_changes_nothing_and_is_float32(base: BaseModel) -> None:
     assert all(w.dtype == torch.float32 for w in adapter_weights(model, "default").values())
 
 
+def test_alignment_07_weights_that_train_are_float32_on_any_machine(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTTRAIN_DTYPE", "bfloat16")
+    assert {weight.dtype for weight in load_base(base).parameters()} == {torch.bfloat16}
+    trained = load_base(base, trainable=True)
+    assert {weight.dtype for weight in trained.parameters()} == {torch.float32}
+    assert all(weight.requires_grad for weight in trained.parameters())
+
+
 def test_a_saved_adapter_loads_with_plain_peft(base: BaseModel, policy: Policy) -> None:
     ours = logits(load_policy(base, policy))
     stock = AutoModelForCausalLM.from_pretrained(base.path / "weights")

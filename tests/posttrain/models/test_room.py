@@ -29,8 +29,8 @@ def test_what_is_known_to_the_byte_refuses() -> None:
     found = shortages([stage(weights=15, optimizer=60, gradients=30)], [WORK], gpu_of(80))
     assert found == (
         [
-            "sft takes 105.0 GiB without activations, most of it optimizer (60.0 GiB), and a GPU "
-            "of 80 GiB has 80.0 GiB: set sft.method to qlora"
+            "sft takes 105.0 GiB without activations, 60.0 GiB of it optimizer, and a GPU of "
+            "80 GiB has 80.0 GiB: set sft.method to qlora"
         ],
         [],
     )
@@ -41,7 +41,7 @@ def test_an_estimate_only_warns() -> None:
     assert found == (
         [],
         [
-            "sft may take 85.0 GiB, most of it activations (70.0 GiB), and a GPU of 80 GiB has "
+            "sft may take 85.0 GiB, 70.0 GiB of it activations, and a GPU of 80 GiB has "
             "80.0 GiB: lower sft.batch_size"
         ],
     )

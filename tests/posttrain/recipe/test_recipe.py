@@ -3,8 +3,10 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from posttrain.recipe import PostTrainingRecipe, Recipe
+from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.promotion import Limit
 from posttrain.reports import Stage
@@ -50,6 +52,18 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
     )
     with pytest.raises(ValueError, match=f"{start} {message}"):
         Recipe(**values)
+
+
+def test_no_base_ft_needs_no_figures(values: dict[str, Any]) -> None:
+    values["base_finetune"] = {"method": "none"}
+    assert Recipe(**values).base_finetune.method == "none"
+    values["base_finetune"] = {"method": "lora"}
+    with pytest.raises(ValueError, match=r"base_finetune\.learning_rate"):
+        Recipe(**values)
+    validator = Draft202012Validator(BaseFinetuneRecipe.model_json_schema())
+    assert [error.message for error in validator.iter_errors({"method": "none"})] == []
+    errors = [error.message for error in validator.iter_errors({"method": "lora"})]
+    assert "'learning_rate' is a required property" in errors
 
 
 def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
