@@ -30,7 +30,8 @@ def self_critique(
         aligned, revisions = run(train, tokens, domain, assistant, policy, recipe)
     except NothingKept as failure:
         # A failed step's outputs are lost: what a person needs to see is saved first.
+        page = HTMLString(render(failure.revisions))  # before the store takes the folder's files
         save_artifact(failure.revisions, "revisions")
-        save_artifact(HTMLString(render(failure.revisions)), "revisions_report")
+        save_artifact(page, "revisions_report")
         raise
     return aligned, revisions, HTMLString(render(revisions))
