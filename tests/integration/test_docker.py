@@ -121,12 +121,7 @@ def forget() -> None:
 
 def start(world: Checkout, config: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [
-            str(Path(world.environment["PATH"].split(os.pathsep)[0]) / RUN[0]),
-            *RUN[1:],
-            "-c",
-            config,
-        ],
+        [str(Path(sys.executable).parent / RUN[0]), *RUN[1:], "-c", str(config)],
         cwd=world.root,
         env=world.environment,
         stdout=subprocess.PIPE,
