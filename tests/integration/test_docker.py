@@ -31,9 +31,9 @@ SECRETS = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_P
 RUN = ("zenml", "pipeline", "run", "pipelines.fine_tuning.fine_tuning", "-s", "posttrain_docker")
 
 CUT_DOWN = {
-    "base_finetune__max_steps": 1500,
-    "base_finetune__checkpoint_every_steps": 50,
-    "base_finetune__log_every_steps": 10,
+    "base_finetune__max_steps": 600,
+    "base_finetune__checkpoint_every_steps": 25,
+    "base_finetune__log_every_steps": 5,
 }
 STEPS = ("ingest", "validate", "base_model", "template", "tokenize")
 STEPS += ("base_finetune", "sft", "evaluate", "register", "promote")
@@ -168,12 +168,12 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(world: Checkout, config: Path) -> Finished:
     run = start(world, config)
-    container = until(lambda: last_checkpoint(world) >= 50 and training(), run)
+    container = until(lambda: last_checkpoint(world) >= 25 and training(), run)
     docker("kill", "--signal", "KILL", container)
     said = run.communicate(timeout=120)[0]
     assert run.returncode != 0, said[-3000:]
     killed_at = last_checkpoint(world)
-    assert 50 <= killed_at < CUT_DOWN["base_finetune__max_steps"]
+    assert 25 <= killed_at < CUT_DOWN["base_finetune__max_steps"]
 
     again = world.command(*RUN, "-c", str(config))
     return Finished(killed_at, said + again.stdout + again.stderr, containers())
