@@ -119,22 +119,25 @@ def forget() -> None:
         docker("rm", "--force", *found)
 
 
-def start(world: Checkout, config: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [str(Path(sys.executable).parent / RUN[0]), *RUN[1:], "-c", str(config)],
-        cwd=world.root,
-        env=world.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(world: Checkout, config: Path, log: Path) -> "subprocess.Popen[str]":
+    with log.open("w", encoding="utf-8") as stream:  # a pipe that nobody reads would fill up
+        return subprocess.Popen(
+            [str(Path(sys.executable).parent / RUN[0]), *RUN[1:], "-c", str(config)],
+            cwd=world.root,
+            env=world.environment,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
 
-def until(met: Callable[[], Any], process: "subprocess.Popen[str]", seconds: float = 300) -> Any:
+def until(
+    met: Callable[[], Any], process: "subprocess.Popen[str]", log: Path, seconds: float = 900
+) -> Any:
     """What `met` gives once it gives something; fails when the run ends before."""
     end = time.monotonic() + seconds
     while not (found := met()):
-        assert process.poll() is None, f"ended early:\n{process.communicate()[0][-5000:]}"
+        assert process.poll() is None, f"ended early:\n{log.read_text(encoding='utf-8')[-5000:]}"
         assert time.monotonic() < end, f"nothing came within {seconds} s"
         time.sleep(0.1)
     return found
@@ -167,11 +170,15 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(world: Checkout, config: Path) -> Finished:
-    run = start(world, config)
-    container = until(lambda: last_checkpoint(world) >= 25 and training(), run)
-    docker("kill", "--signal", "KILL", container)
-    said = run.communicate(timeout=120)[0]
-    assert run.returncode != 0, said[-3000:]
+    log = world.root / "killed.log"
+    run = start(world, config, log)
+    try:
+        container = until(lambda: last_checkpoint(world) >= 25 and training(), run, log)
+        docker("kill", "--signal", "KILL", container)
+        assert run.wait(timeout=300) != 0
+    finally:
+        run.kill()  # it ended long ago, where all is well
+    said = log.read_text(encoding="utf-8")
     killed_at = last_checkpoint(world)
     assert 25 <= killed_at < CUT_DOWN["base_finetune__max_steps"]
 
