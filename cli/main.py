@@ -1,8 +1,6 @@
 """The `posttrain` command. Each command's module imports what it needs when it runs."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +14,7 @@ from cli.pin import pin
 from cli.preferences import preferences
 from cli.report import report
 from cli.schema import schema
-from cli.stack import embedded
+from cli.stack import stack
 
 app = typer.Typer(
     help="Raw records to a promoted adapter: what a run made, and what it says.",
@@ -27,16 +25,7 @@ app = typer.Typer(
 for command in (report, chat, generate, export, check, pin, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
-
-
-@app.command()
-def stack(
-    kind: Annotated[Literal["embedded"], typer.Argument(help="Which stack.")],
-    state: Annotated[Path, typer.Option(help="Folder of its state.")] = Path(".posttrain"),
-) -> None:
-    """Register and activate a stack; `make` runs this once."""
-    assert kind == "embedded"
-    embedded(state)
+app.add_typer(stack, name="stack")
 
 
 def main() -> None:
