@@ -8,15 +8,45 @@ CONFIG ?= zenml_config.yaml
 EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check checkov dashboard clean schema bench-ppo bench-gpu
+.PHONY: images stack-docker demo-docker bench-images
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STATE)/env  ## Environment in .venv/, embedded stack in .posttrain/
 
 demo: setup  ## Train the sample model through every stage and promote it
-	@. $(STATE)/env && zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG)
+	@. $(STATE)/env && zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG) -s posttrain
 	@. $(STATE)/env && posttrain report
+
+# From the environment, where set: BASE (CPU=1 names one without CUDA), PIP_INDEX_URL,
+# PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS. BUILD_FLAGS goes to `docker build` as it is.
+TAG ?= local
+SLIM := python:3.11-slim-bookworm
+images:  ## Build the images of the steps; CPU=1: without CUDA
+	@VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	export VERSION REVISION $(if $(CPU),BASE=$${BASE:-$(SLIM)}); \
+	for image in data train registry; do \
+	  docker build --file docker/$$image.Dockerfile --tag posttrain-$$image:$(TAG) $(BUILD_FLAGS) \
+	    $(foreach name,BASE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS VERSION REVISION,\
+	      --build-arg $(name)) . || exit 1; \
+	done
+
+stack-docker: setup  ## Register the stack of containers; GPUS=all, NETWORK=name
+	@. $(STATE)/env && posttrain stack docker --state $(STATE) \
+	  $(if $(GPUS),--gpus $(GPUS)) $(if $(NETWORK),--network $(NETWORK)) \
+	  $(foreach folder,$(MOUNTS),--mount $(folder))
+
+# umask: what root's own part of a run writes, the containers' group may write too.
+demo-docker: images stack-docker  ## The demo, every step in a container of its own
+	@docker container prune --force --filter label=posttrain.stack >/dev/null
+	@umask 002 && . $(STATE)/env && \
+	  zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG) -s posttrain_docker
+	@. $(STATE)/env && posttrain report
+
+bench-images: setup  ## Sizes and build times of the images
+	@. $(STATE)/env && python -m benchmarks.images
 
 test: setup  ## Tests, without the slow ones
 	@. $(STATE)/env && pytest -q -m "not slow"

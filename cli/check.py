@@ -9,6 +9,7 @@ from cli.run_file import Pipeline
 
 if TYPE_CHECKING:
     from posttrain.checks import Check
+    from posttrain.recipe import Recipe
 
 
 def check(
@@ -42,6 +43,13 @@ def check(
         raise typer.Exit(1) from None
     show("recipe", [], [], "complete")
 
+    is_well = _check_run(recipe, gpu_gib)
+    if keys or not is_well:
+        raise typer.Exit(1)
+
+
+def _check_run(recipe: "Recipe", gpu_gib: float | None) -> bool:
+    """What needs the libraries, which take seconds to load; whether nothing would stop the run."""
     from posttrain.checks import check_run
     from posttrain.models.room import gpu_of, machine
     from posttrain.runtime import Runtime
@@ -52,8 +60,7 @@ def check(
         _show(one)
     if report.memory:
         print(f"\n{report.memory}")
-    if keys or not report.is_well:
-        raise typer.Exit(1)
+    return report.is_well
 
 
 def _show(one: "Check") -> None:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 STANDARD = Path("-")
 """Standard input, or output."""
 
+Split = Annotated[
+    str | None, typer.Option(help="With --recipe: a split of the hub data set, or `held_out`.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only so many rows.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts answered side by side.")]
+
 
 def generate(
     output: Annotated[Path, typer.Option(help="JSON Lines to write; - for standard output.")],
@@ -35,11 +41,8 @@ def generate(
         Literal["instructions", "preferences", "prompts", "probes"],
         typer.Option(help="With --recipe: which of its sources."),
     ] = "probes",
-    split: Annotated[
-        str | None,
-        typer.Option(help="With --recipe: a split of the hub data set, or `held_out`."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
+    split: Split = None,
+    limit: Limit = None,
     alias: Alias = None,
     version: Version = None,
     name: Name = None,
@@ -50,9 +53,7 @@ def generate(
     system: System = None,
     temperature: Temperature = None,
     max_new_tokens: MaxNewTokens = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Prompts answered side by side.")
-    ] = None,
+    batch_size: BatchSize = None,
     seed: Seed = None,
     skip_long: Annotated[
         bool, typer.Option("--skip-long", help="Leave out and count prompts that are too long.")
@@ -170,17 +171,23 @@ def answer_to(
 
 def write(output: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write a row a line, to a file beside `output` that then takes its name: never half a file."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = (_line(row) for row in rows)
     if output == STANDARD:
-        sys.stdout.writelines(lines)
+        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.flush()
         return
     staging = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with staging.open("w", encoding="utf-8") as stream:
+        with staging.open("wb") as stream:
             stream.writelines(lines)
         staging.replace(output)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    # half a surrogate pair goes out as it came in, as JSON's own escape
+    return f"{json.dumps(row, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace")
 
 
 def summary(

@@ -1,8 +1,6 @@
 """The `posttrain` command. Each command's module imports what it needs when it runs."""
 
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +15,7 @@ from cli.preferences import preferences
 from cli.report import report
 from cli.schedule import schedule
 from cli.schema import schema
-from cli.stack import embedded
+from cli.stack import stack
 
 app = typer.Typer(
     help="Raw records to a promoted adapter: what a run made, and what it says.",
@@ -29,16 +27,7 @@ for command in (report, chat, generate, export, check, pin, dashboard, init, sch
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(schedule, name="schedule")
-
-
-@app.command()
-def stack(
-    kind: Annotated[Literal["embedded"], typer.Argument(help="Which stack.")],
-    state: Annotated[Path, typer.Option(help="Folder of its state.")] = Path(".posttrain"),
-) -> None:
-    """Register and activate a stack; `make` runs this once."""
-    assert kind == "embedded"
-    embedded(state)
+app.add_typer(stack, name="stack")
 
 
 def main() -> None:

@@ -2,15 +2,42 @@
 
 ZenML's local orchestrator and artifact store, MLflow tracking and registry on one SQLite file.
 Running it again changes nothing. A lock keeps two first runs from migrating one database at a time.
+`posttrain stack docker` is `cli.docker_stack`.
 """
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 STACK = "posttrain"
 EXPERIMENT = "posttrain"
 TRACKER = REGISTRY = "posttrain_mlflow"
+
+stack = typer.Typer(help="Register a stack; `make` does it.", no_args_is_help=True)
+State = Annotated[Path, typer.Option(help="Folder of its state.")]
+
+
+@stack.command("embedded")
+def embedded_command(state: State = Path(".posttrain")) -> None:
+    """Every step in the process that starts the run."""
+    embedded(state)
+
+
+@stack.command("docker")
+def docker_command(
+    state: State = Path(".posttrain"),
+    gpus: Annotated[str | None, typer.Option(help="`all`, or how many.")] = None,
+    network: Annotated[str | None, typer.Option(help="The engine's network for steps.")] = None,
+    mount: Annotated[
+        list[Path] | None, typer.Option(help="Folder that steps may read, at its own path.")
+    ] = None,
+) -> None:
+    """Every step in a container of its own; run with `zenml pipeline run -s posttrain_docker`."""
+    from cli.docker_stack import docker
+
+    docker(state, gpus, network, mount or [])
 
 
 def embedded(state: Path) -> None:

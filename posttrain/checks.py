@@ -12,6 +12,7 @@ from posttrain.align.constitution import load_constitution
 from posttrain.artifacts import Role
 from posttrain.data import preflight as data
 from posttrain.data.rows import ROLES
+from posttrain.evaluate import harness
 from posttrain.models.base import config_of
 from posttrain.models.candidate import (
     Candidate,
@@ -26,6 +27,7 @@ from posttrain.models.room import Machine, estimates, shortages, table
 from posttrain.models.tokenizer import load_tokenizer, train_tokenizer
 from posttrain.recipe import Recipe
 from posttrain.recipe.base_model import BaseModelRecipe
+from posttrain.recipe.harness import HarnessRecipe
 from posttrain.recipe.preflight import Preflight
 from posttrain.recipe.section import Section
 from posttrain.registry.load import download
@@ -64,9 +66,11 @@ def check_run(recipe: Recipe, machine: Machine) -> Report:
     checks = [_data(role, recipe) for role in ROLES if getattr(recipe.ingest, role) is not None]
     if recipe.aligns and recipe.self_critique is not None:
         checks.append(_constitution(Path(recipe.self_critique.constitution)))
+    if recipe.evaluation.harness is not None:
+        checks.append(_benchmarks(recipe.evaluation.harness))
     try:
         preflight = recipe.preflight
-        config, tokenizer, found = _base(recipe.base_model)
+        config, tokenizer, found = look_at_base(recipe.base_model)
     except ValueError as error:
         return Report(checks=(*checks, Check(name="base model", problems=(str(error),))))
     problems = _problems(lambda: resolve_template(tokenizer, preflight))
@@ -91,6 +95,11 @@ def _constitution(file: Path) -> Check:
     return Check(name="constitution", found=str(file), problems=tuple(problems))
 
 
+def _benchmarks(recipe: HarnessRecipe) -> Check:
+    problems = _problems(lambda: harness.find(recipe))
+    return Check(name="benchmarks", found=", ".join(recipe.tasks), problems=tuple(problems))
+
+
 def _problems(run: Callable[[], object]) -> list[str]:
     try:
         run()
@@ -99,7 +108,9 @@ def _problems(run: Callable[[], object]) -> list[str]:
     return []
 
 
-def _base(recipe: BaseModelRecipe) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, str]:
+def look_at_base(
+    recipe: BaseModelRecipe,
+) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast, str]:
     """Configuration and tokenizer of the base that a run would resolve, and what it is.
 
     Raises:

@@ -233,10 +233,13 @@ class Evaluation(Section):
         """Hash of the questions behind a figure: two runs' figures compare where it is equal."""
         if not figure.startswith(HARNESS):
             return self.held_out_hash
-        for task in sorted(self.benchmarks, key=len, reverse=True):  # names may have points
-            if figure.startswith(f"{HARNESS}{task}."):
-                return self.benchmarks[task].fingerprint
-        return None
+        task = self.task_of(figure)
+        return self.benchmarks[task].fingerprint if task is not None else None
+
+    def task_of(self, figure: str) -> str | None:
+        """The benchmark that a figure is of, or None."""
+        tasks = sorted(self.benchmarks, key=len, reverse=True)  # names may have points in them
+        return next((task for task in tasks if figure.startswith(f"{HARNESS}{task}.")), None)
 
 
 class RegisteredVersion(Section):

@@ -96,11 +96,11 @@ class Hub:
         }
 
     def run(
-        self, home: Path, *words: str, token: str | None = None
+        self, home: Path, code: str, *words: str, token: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python with these arguments in a process of its own that this is the hub of."""
+        """Run Python code in a process of its own that this is the hub of."""
         return subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, "-c", code, *words],
             env={**os.environ, **self.environment(home, token)},
             capture_output=True,
             text=True,

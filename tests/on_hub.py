@@ -1,10 +1,10 @@
 """Bases resolved, and adapters trained on them, in a process whose hub a test serves.
 
-    python -m tests.on_hub resolve RECORDS TEMPLATE '{ID: REVISION}'
-    python -m tests.on_hub train RECORDS '{ID: PATH OF THE BASE}' FOLDER
+    resolve RECORDS TEMPLATE '{ID: REVISION}'
+    train RECORDS '{ID: PATH OF THE BASE}' FOLDER
 
-The last line is JSON: the base's path and facts (or what was refused), or the adapter's path; the
-logits of `FOLDER/PROMPT` lie beside the prompt in FOLDER, a file a model.
+The last line is JSON: id -> path and facts of the base (or what was said against it), or id -> path
+of the adapter, whose logits then lie in FOLDER.
 """
 
 import json

@@ -7,7 +7,7 @@ templates are ours and render what the real ones render.
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from tokenizers.trainers import BpeTrainer
 from transformers import (
     AddedToken,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GemmaTokenizer,
     GenerationConfig,
     GPT2Tokenizer,
@@ -30,7 +29,6 @@ from transformers import (
     Qwen2Tokenizer,
 )
 
-from posttrain.data.chat import encode_conversations
 from tests.architectures import config
 from tests.hub import Hub
 
@@ -46,10 +44,6 @@ NEWS = "daekeun-ml/naver-news-summarization-ko"
 TOKEN = "hf_let_in"
 SAFETENSORS_OF_DIALOGPT = "refs/pr/22"
 """The hub's own conversion: the branch `main` holds pickled weights alone."""
-
-SENTENCES = ("네, 문제가 없습니다.", "문제가 없습니다.")
-"""What models that were taught say; self-critique takes it for a critique that found nothing."""
-STEPS_TO_TEACH = 150
 
 SAMPLE = Path(__file__).parent.parent / "data"
 
@@ -76,24 +70,20 @@ QWEN_TEMPLATE = (
 DIALOGPT_TEMPLATE = "{% for turn in messages %}{{ turn['content'] + eos_token }}{% endfor %}"
 
 
-def push_all(hub: Hub, folder: Path, templates: Mapping[str, Path] | None = None) -> None:
-    """Put every model and data set on a hub; Gemma's repositories are gated.
-
-    Args:
-        hub: where to.
-        folder: where the files are made.
-        templates: model -> chat template under which it has learned to answer (`teach`).
-    """
-    for name, write in MODELS.items():
+def make_all(folder: Path) -> None:
+    """Write every model and data set below a folder, each under its id."""
+    for name, write in (MODELS | DATASETS).items():
         write(folder / name)
-        if templates and name in templates:
-            teach(folder / name, templates[name])
+
+
+def push_all(hub: Hub, folder: Path) -> None:
+    """Put what `make_all` wrote on a hub; Gemma's repositories are gated."""
+    for name in MODELS:
         if name == DIALOGPT:
             push_dialogpt(hub, folder / name)
         else:
             hub.push("models", name, folder / name, token=TOKEN if "gemma" in name else None)
-    for name, write in DATASETS.items():
-        write(folder / name)
+    for name in DATASETS:
         hub.push("datasets", name, folder / name)
 
 
@@ -177,7 +167,7 @@ def write_qwen(folder: Path, end: str = "<|im_end|>") -> None:
     tokenizer = Qwen2Tokenizer(
         vocab=vocabulary,
         merges=merges,
-        eos_token="<|im_end|>",
+        eos_token=end,
         pad_token="<|endoftext|>",
         unk_token=None,
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
@@ -223,28 +213,6 @@ def _save(
 ) -> None:
     model.to(dtype).save_pretrained(folder, **options)
     tokenizer.save_pretrained(folder)
-
-
-def teach(folder: Path, template: Path) -> None:
-    """Make a saved model say one of `SENTENCES` to everything, and end there.
-
-    Self-critique and PPO learn from answers that end, which a model of random weights never gives.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = template.read_text(encoding="utf-8")
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    dtype = model.dtype
-    model.float().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for row, (asked, _) in enumerate(list(questions())[:STEPS_TO_TEACH]):
-        said = SENTENCES[row % len(SENTENCES)]
-        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        encoded = encode_conversations(tokenizer, [turns])[0]
-        ids, mask = torch.tensor([encoded.input_ids]), torch.tensor([encoded.assistant_mask])
-        model(ids, labels=ids.masked_fill(~mask, -100)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    model.to(dtype).save_pretrained(folder)
 
 
 def documents() -> Iterator[str]:

@@ -49,7 +49,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def ask(hub: Hub, home: Path, *calls: str, token: str | None = None) -> dict[str, Any]:
-    done = hub.run(home, "-c", ASK, json.dumps([call.split() for call in calls]), token=token)
+    done = hub.run(home, ASK, json.dumps([call.split() for call in calls]), token=token)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -37,7 +37,7 @@ from posttrain.align.ppo_update import (
     update_policy,
     update_value,
 )
-from posttrain.align.reward_report import correlation
+from posttrain.align.reward_report import slope
 from posttrain.align.rollout import (
     POLICY,
     REFERENCE,
@@ -53,6 +53,7 @@ from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
 from posttrain.models.device import kernels, prepare
 from posttrain.models.tokenizer import load_tokenizer
+from posttrain.progress import seconds_between
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
@@ -136,6 +137,7 @@ def optimise(
             recipe.num_iterations + 1,
             desc=curves.stage,
             disable=not processes.is_main(),
+            mininterval=seconds_between(),
         ):
             if reached(progress.history, recipe):
                 break
@@ -258,9 +260,12 @@ def sft_scale(actors: Actors, prompts: Sequence[list[int]], recipe: PpoRecipe) -
     """
     responses, score_B = sample(actors, prompts, seed_of(recipe, 0), REFERENCE)
     length_B = torch.tensor([len(response) for response in responses], dtype=torch.float32)
-    std = float(score_B.std(correction=0))
-    slope = correlation(score_B, length_B) * std / max(float(length_B.std(correction=0)), 1e-6)
-    scale = Scale(mean=float(score_B.mean()), std=std, length=float(length_B.mean()), slope=slope)
+    scale = Scale(
+        mean=float(score_B.mean()),
+        std=float(score_B.std(correction=0)),
+        length=float(length_B.mean()),
+        slope=slope(score_B, length_B),
+    )
     if not scale.std > 1e-6:
         raise ValueError(
             f"ppo: the reward model gives {len(prompts)} answers of the SFT model one score "

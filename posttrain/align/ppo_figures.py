@@ -11,7 +11,7 @@ from torch import Tensor
 
 from posttrain.align.losses import explained_variance, masked_mean
 from posttrain.align.ppo_state import Scale
-from posttrain.align.reward_report import correlation
+from posttrain.align.reward_report import correlation, slope
 from posttrain.align.rollout import Rollout
 from posttrain.recipe.ppo import PpoRecipe
 
@@ -104,13 +104,12 @@ def held_out_figures(before: Rollout, after: Rollout) -> dict[str, float]:
     score_B, length_B = before.score_B, before.length_B.float()
     std = float(score_B.std(correction=0))
     longer = float(after.length_B.float().mean() - length_B.mean())
-    slope = correlation(score_B, length_B) * std / max(float(length_B.std(correction=0)), 1e-6)
     return {
         "held_out_sft_score": float(score_B.mean()),
         "held_out_sft_score_std": std,
         "held_out_score": float(after.score_B.mean()),
         "gain": float(after.score_B.mean() - score_B.mean()) / max(std, 1e-6),
-        "gain_by_length": slope * longer / max(std, 1e-6),
+        "gain_by_length": slope(score_B, length_B) * longer / max(std, 1e-6),
         "held_out_kl": float(after.kl_B.mean()),
         "sft_length": float(length_B.mean()),
         "length": float(after.length_B.float().mean()),

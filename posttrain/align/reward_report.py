@@ -91,3 +91,9 @@ def correlation(first: Tensor, second: Tensor) -> float:
     if bool((stacked.std(dim=-1) < 1e-12).any()):
         return 0.0
     return float(torch.corrcoef(stacked)[0, 1])
+
+
+def slope(score_B: Tensor, length_B: Tensor) -> float:
+    """Least-squares slope of the score on the length, a token; 0 where the lengths are equal."""
+    spread = float(length_B.std(correction=0))
+    return correlation(score_B, length_B) * float(score_B.std(correction=0)) / max(spread, 1e-6)

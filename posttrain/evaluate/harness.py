@@ -87,8 +87,8 @@ def measure(
         recipe: the harness's section, and resamples behind the errors that it bootstraps.
     """
     assert recipe.harness is not None
-    library, harness = _library(), recipe.harness
-    wrapper = library.models.huggingface.HFLM(
+    harness = recipe.harness
+    wrapper = _library().models.huggingface.HFLM(
         pretrained=model,
         backend="causal",
         tokenizer=copy.deepcopy(tokenizer),  # it gives it a pad token
@@ -98,22 +98,30 @@ def measure(
     figures: dict[str, Figure] = {}
     tasks: dict[str, Benchmark] = {}
     for name in harness.tasks:
-        set_seed(harness.seed)
-        loaded = manager.load([name])
-        for task in loaded["tasks"].values():
-            _set_examples(task, harness)
-        results = library.evaluator.evaluate(
-            wrapper,
-            loaded,
-            limit=harness.limit,
-            bootstrap_iters=recipe.num_bootstrap,
-            apply_chat_template=harness.apply_chat_template,
-            fewshot_as_multiturn=harness.apply_chat_template,
-        )
+        results = _results(wrapper, manager, name, recipe)
         for reported in _reported(name, results):
             tasks[reported] = _benchmark(reported, results, harness)
             figures |= _figures(reported, results, tasks[reported].num_questions)
     return Benchmarks(figures, tasks)
+
+
+def _results(wrapper: Any, manager: Any, name: str, recipe: EvaluationRecipe) -> Mapping[str, Any]:
+    """What the harness says of a task, a group or a tag."""
+    library, harness = _library(), recipe.harness
+    assert harness is not None
+    set_seed(harness.seed)
+    loaded = manager.load([name])
+    for task in loaded["tasks"].values():
+        _set_examples(task, harness)
+    results: Mapping[str, Any] = library.evaluator.evaluate(
+        wrapper,
+        loaded,
+        limit=harness.limit,
+        bootstrap_iters=recipe.num_bootstrap,
+        apply_chat_template=harness.apply_chat_template,
+        fewshot_as_multiturn=harness.apply_chat_template,
+    )
+    return results
 
 
 def _library() -> Any:

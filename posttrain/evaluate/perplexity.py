@@ -23,7 +23,8 @@ from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.reports import Figure
 
 T = TypeVar("T")
-CHUNK_TOKENS = 8_192  # positions whose logits are held at a time
+MAX_LOGITS = 2**28
+"""Logits in memory at a time (1 GiB in float32): 8,192 tokens of 262,144 entries would be 8."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def _losses(model: PreTrainedModel, batch: Sequence[_Window]) -> list[float]:
     hidden_BTD = hidden_states(model, ids_BT, torch.ones_like(ids_BT))
     losses_BT = torch.zeros(ids_BT.shape, dtype=torch.float64, device=model.device)
     picked = counts_BT[:, 1:].nonzero()
-    for chunk in picked.split(CHUNK_TOKENS):
+    size = max(1, MAX_LOGITS // causal(model).config.get_text_config().vocab_size)
+    for chunk in picked.split(size):
         rows, columns = chunk.unbind(1)
         logits_KV = logits(causal(model), hidden_BTD[rows, columns]).float()
         targets_K = ids_BT[rows, columns + 1]

@@ -27,6 +27,7 @@ from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer
+from posttrain.progress import seconds_between
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
@@ -166,7 +167,9 @@ def _measured(
     loaders = _loaders(stages)
     aligned, scored = _aligned(stages, recipe)
     measured, benchmarks = [], {}
-    with tqdm(total=len(loaders) * len(recipe.probes), desc="evaluate") as bar:
+    with tqdm(
+        total=len(loaders) * len(recipe.probes), desc="evaluate", mininterval=seconds_between()
+    ) as bar:
         for stage, load in loaders.items():
             bar.set_postfix_str(stage)
             model = load()

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from posttrain import hub
 from posttrain.artifacts import Reference
 from posttrain.models.load import shapes, weight_hashes
-from posttrain.models.seal import fingerprint
+from posttrain.models.seal import fingerprint_of
 from posttrain.models.tokenizer import read_tokenizer, tokenizer_hash, with_system
 from posttrain.recipe.preflight import Preflight
 
@@ -29,9 +29,9 @@ class Candidate:
         if self.reference.kind == "hub":
             assert self.reference.revision is not None
             layout = hub.layout(source, self.reference.revision)
-            return fingerprint(layout, vocabulary, self.reference.revision)
+            return fingerprint_of(layout, vocabulary, self.reference.revision)
         hashes = list(weight_hashes(Path(source)).values())
-        return fingerprint(shapes(Path(source)), vocabulary, hashes)
+        return fingerprint_of(shapes(Path(source)), vocabulary, hashes)
 
 
 def on_hub(source: str, revision: str) -> Candidate:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from posttrain.artifacts import Reference, sha256
 from posttrain.models.adapters import attach_folder
 from posttrain.models.load import load_weights
-from posttrain.models.seal import fingerprint_of, weights_folder_of
+from posttrain.models.seal import fingerprint_in, weights_folder_of
 from posttrain.models.tokenizer import read_tokenizer, template_hash, tokenizer_hash
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import Method, QuantizationRecipe
@@ -144,7 +144,7 @@ def weights_of_base(reference: Reference, folder: Path) -> Path:
 def _base(folder: Path, facts: ExportedFacts) -> Path:
     """The base's weights, if they are still those that the adapter stands on."""
     weights = weights_of_base(facts.base, folder)
-    found = fingerprint_of(facts.base, weights, facts.tokenizer_hash)
+    found = fingerprint_in(weights, facts.base, facts.tokenizer_hash)
     if found != facts.base_fingerprint:
         raise ValueError(
             f"{folder}: stands on base fingerprint {facts.base_fingerprint[:12]}, and "

@@ -21,7 +21,7 @@ from posttrain.data.chat import encode_prompts, end_tokens
 from posttrain.models.adapters import attach_folder
 from posttrain.models.exported import BASE, ExportedFacts, weights_of_base, write_facts
 from posttrain.models.load import load_base, load_policy, load_weights
-from posttrain.models.seal import fingerprint_of, weights_folder
+from posttrain.models.seal import fingerprint_in, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 
 TRIAL = [{"role": "user", "content": "Tell me in two or three words what you are, and then stop."}]
@@ -66,7 +66,7 @@ def write_peft(version: Version, folder: Path) -> tuple[ExportedFacts, Tensor]:
         update={
             "quantization": facts.quantization,
             "base": reference,
-            "base_fingerprint": fingerprint_of(reference, weights, base.facts.tokenizer_hash),
+            "base_fingerprint": fingerprint_in(weights, reference, base.facts.tokenizer_hash),
         }
     )
     logits = trial_logits(load_policy(base, policy), load_tokenizer(base))

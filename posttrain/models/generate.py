@@ -151,9 +151,8 @@ def decode(
     draws_BT: Tensor,
     sampling: Sampling,
 ) -> Generator[tuple[Tensor, Tensor]]:
-    """The decode loop: at each position, the rows still in the batch and the token of each.
+    """The decode loop: at each position, the places of the rows still decoded and their tokens.
 
-    Rows are named by their place in `rows`; one that has ended leaves when enough others have.
     Between tokens the caller has its own grad mode.
     """
     ids_BS, mask_BS = pad_left(rows, sampling.pad_id, model.device)

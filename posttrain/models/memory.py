@@ -23,7 +23,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from posttrain.align.forward import MAX_LOGITS, log_probs
-from posttrain.evaluate.perplexity import CHUNK_TOKENS
+from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.quantize import nf4
@@ -98,10 +98,10 @@ def estimate(
         flat: FlashAttention's way with packed rows, which needs no mask.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
-    held = model.base_model if work.is_backbone else model
+    held = _backbone(model) if work.is_backbone else model
     weights = weight_bytes(held, work.quantization)
     if work.has_second_model:
-        weights += weight_bytes(_on_meta(config, compute).base_model, None)
+        weights += weight_bytes(_backbone(_on_meta(config, compute)), None)
     head = FLOAT * (config.get_text_config().hidden_size + 1)  # weight and bias
     sizes: list[int] = []
     if work.trains_weights:
@@ -119,11 +119,7 @@ def estimate(
         adapters=work.num_adapters * sum(sizes) + work.num_heads * head,
         gradients=sum(learned) + sum(own_head),
         optimizer=sum(2 * size + FLOAT for size in stepped),
-        activations=(
-            _measuring(config, work, compute, flat)
-            if work.reads == "nothing"
-            else _training(model, work, compute, flat)
-        ),
+        activations=_activations(config, model, work, compute, flat),
         cache=cache_bytes(config, work.generated_rows, work.generated_length, compute),
         prefill=_passing(config, work.generated_rows, work.generated_length, compute, flat),
     )
@@ -190,15 +186,19 @@ def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch
     return size
 
 
-def _measuring(config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool) -> int:
-    """Of perplexity: a forward pass, and logits with their copies in float32."""
-    scored = min(work.rows * work.length, CHUNK_TOKENS)
-    logits: int = scored * config.get_text_config().vocab_size * (compute.itemsize + 2 * FLOAT)
-    return logits + _passing(config, work.rows, work.length, compute, flat)
-
-
-def _training(model: PreTrainedModel, work: Workload, compute: torch.dtype, flat: bool) -> int:
-    """Of a training pass by the model, its adapter in place."""
+def _activations(
+    config: PreTrainedConfig,
+    model: PreTrainedModel,
+    work: Workload,
+    compute: torch.dtype,
+    flat: bool,
+) -> int:
+    """Of a training pass by the model, its adapter in place; or of perplexity, which keeps none."""
+    if work.reads == "nothing":
+        every = work.rows * work.length * config.get_text_config().vocab_size
+        # logits, and two copies in float32: their own and that of their logarithms
+        logits: int = min(every, perplexity.MAX_LOGITS) * (compute.itemsize + 2 * FLOAT)
+        return logits + _passing(config, work.rows, work.length, compute, flat)
     found, num_logits = _forward(model.train(), work, compute, flat)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
     # in the backward pass a gradient stands beside the kept float32 logits, and its cast
@@ -263,6 +263,11 @@ def _on_meta(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
             own, dtype=dtype, attn_implementation=ATTENTION
         )
     return model
+
+
+def _backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The model without its output layer."""
+    return cast(PreTrainedModel, model.base_model)
 
 
 def _adapted(model: PreTrainedModel, work: Workload) -> list[Tensor]:

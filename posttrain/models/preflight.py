@@ -59,7 +59,7 @@ def find_problems(
     """What a stage would fail on, whatever the machine."""
     return [
         *length_problems(config, preflight),
-        *template_problems(tokenizer, preflight),
+        *template_problems(tokenizer, preflight.learn_prompts, preflight.system),
         *module_problems(config, preflight),
     ]
 
@@ -123,15 +123,17 @@ def _nearest(target: str, layers: Collection[str]) -> str:
     return (spelt or difflib.get_close_matches(target, present, n=1, cutoff=0.0))[0]
 
 
-def template_problems(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) -> list[str]:
+def template_problems(
+    tokenizer: PreTrainedTokenizerFast, learn_prompts: bool, system: str | None = None
+) -> list[str]:
     """The template renders, marks what the assistant says, and takes the system message."""
     if tokenizer.chat_template is None:
         return ["the base's tokenizer has no chat template; name one in template.chat_template"]
     try:
-        encoded = None if preflight.learn_prompts else encode_conversations(tokenizer, [TRIAL])[0]
+        encoded = None if learn_prompts else encode_conversations(tokenizer, [TRIAL])[0]
         prompt = encode_prompts(tokenizer, [TRIAL[:1]])[0]
     except TemplateError as error:
-        if preflight.system is not None:
+        if system is not None:
             return [
                 f"template.system: the chat template refuses a system message ({error}); leave "
                 "template.system out, or name a template that takes one in template.chat_template"
@@ -140,7 +142,7 @@ def template_problems(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) 
     except ValueError as error:
         return [f"{error}; or name a template that has them in template.chat_template"]
     problems = []
-    if preflight.system is not None and not _is_in(preflight.system, tokenizer, prompt):
+    if system is not None and not _is_in(system, tokenizer, prompt):
         problems.append(
             "template.system: the chat template drops the system message; leave template.system "
             "out, or name a template that renders it in template.chat_template"

@@ -46,13 +46,13 @@ def seal(
         tokenizer_hash=vocabulary,
         template_hash=template_hash(tokenizer),
         outside=files if reference.kind == "local" else {},
-        fingerprint=fingerprint(layout, vocabulary, content, delta),
+        fingerprint=fingerprint_of(layout, vocabulary, content, delta),
         training=training,
     )
     return BaseModel.write(folder, stage, facts)
 
 
-def fingerprint(
+def fingerprint_of(
     layout: dict[str, list[int]],
     vocabulary: str,
     content: str | list[str] | None,
@@ -69,12 +69,11 @@ def fingerprint(
     return sha256_of([layout, vocabulary, content, list(delta)])
 
 
-def fingerprint_of(reference: Reference, weights: Path, vocabulary: str) -> str:
+def fingerprint_in(weights: Path, reference: Reference, vocabulary: str) -> str:
     """Fingerprint of a base without a delta whose weights lie in a folder."""
-    hub_commit = reference.revision if reference.kind == "hub" else None
-    return fingerprint(
-        shapes(weights), vocabulary, hub_commit or list(weight_hashes(weights).values())
-    )
+    if reference.kind == "hub":
+        return fingerprint_of(shapes(weights), vocabulary, reference.revision)
+    return fingerprint_of(shapes(weights), vocabulary, list(weight_hashes(weights).values()))
 
 
 def weights_folder(base: BaseModel) -> Path:

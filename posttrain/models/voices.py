@@ -3,13 +3,14 @@
 The base answers through the policy's own tokenizer and chat template.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Policy
@@ -32,8 +33,8 @@ class Voice:
 
     label: Literal["base", "adapter"]
     model: PreTrainedModel | PeftModel
-    silenced: PeftModel | None = None
-    """The model whose adapter is off while this one computes a token."""
+    silenced: tuple[BaseTunerLayer, ...] = ()
+    """Layers whose adapter is off while this one computes a token."""
 
     def tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int]:
         """Answer one prompt, a token at a time; two voices of one model may take turns."""
@@ -45,8 +46,16 @@ class Voice:
                     return
                 yield token
 
-    def _alone(self) -> AbstractContextManager[None]:
-        return self.silenced.disable_adapter() if self.silenced is not None else nullcontext()
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # PEFT's own switch also sets who learns, and takes longer than a token: 40 ms for 36 blocks
+        for layer in self.silenced:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer in self.silenced:
+                layer._disable_adapters = False
 
 
 @dataclass(frozen=True)
@@ -127,4 +136,5 @@ def _exported_voices(
 
 def _both(model: PeftModel) -> tuple[Voice, ...]:
     """One model in memory for base and policy: its adapter is switched off for the one."""
-    return Voice("base", model, silenced=model), Voice("adapter", model)
+    layers = tuple(layer for layer in model.modules() if isinstance(layer, BaseTunerLayer))
+    return Voice("base", model, silenced=layers), Voice("adapter", model)

@@ -9,7 +9,7 @@ from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.recipe.harness import HARNESS
+from posttrain.recipe.figures import check_figures
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.preflight import Preflight, preflight_of
@@ -35,20 +35,6 @@ SEEDED = (
     "rlaif",
     "evaluation",
 )
-
-BUILT_IN = (
-    "perplexity_domain",
-    "bits_per_byte_domain",
-    "perplexity_answers",
-    "mean_score",
-    "score_std",
-    "kl_to_sft",
-    "ended_share",
-)
-"""Figures that evaluation measures without a probe."""
-
-SECOND_ROUND = ("rlaif_score", "rlaif_score_std")
-"""Those that a second round adds."""
 
 
 class Recipe(Section):
@@ -165,41 +151,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        sets = {
-            figure: probe.sets if probe.by_set else ()
-            for probe in self.evaluation.probes
-            for figure in probe.figures
-        }
-        known = {*BUILT_IN, *(SECOND_ROUND if self.has_second_round else ()), *sets}
-        named = [limit.figure for limit in self.promotion.limits]
-        named += [comparison.figure for comparison in self.promotion.against_champion]
-        for figure in named:
-            if figure.startswith(HARNESS):
-                self._require_benchmark(figure)
-                continue
-            name, dot, of_set = figure.partition(".")
-            if name not in known:
-                raise ValueError(
-                    f"promotion names the figure {figure!r}, which is neither built in nor a probe "
-                    f"(known: {sorted(known)})"
-                )
-            by_set = sets.get(name, ())
-            if dot and of_set not in by_set:
-                raise ValueError(
-                    f"promotion names the figure {figure!r}, and evaluation reports no such set; "
-                    f"name one of {[name, *(f'{name}.{one}' for one in by_set)]} (a probe reports "
-                    "its `sets` with `by_set: true`)"
-                )
+        check_figures(self.promotion, self.evaluation, self.has_second_round)
         return self
-
-    def _require_benchmark(self, figure: str) -> None:
-        harness = self.evaluation.harness
-        if harness is None or harness.task_of(figure) is None:
-            tasks = list(harness.tasks) if harness is not None else "absent"
-            raise ValueError(
-                f"promotion names the figure {figure!r}, which is no {HARNESS}<task>.<metric> of "
-                f"the tasks in evaluation.harness ({tasks}); add its task there"
-            )
 
     def _require(self, role: str, why: str) -> None:
         if getattr(self.ingest, role) is None:

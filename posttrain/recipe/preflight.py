@@ -43,7 +43,7 @@ def preflight_of(recipe: "Recipe") -> Preflight:
     """What a run by this recipe asks of its base."""
     fields, longest = recipe.longest_sequence
     with_lora = recipe.sft.method in ("lora", "qlora", "dora")
-    targets = {"sft": recipe.sft.lora.target_modules} if with_lora else {}
+    targets = {"sft": recipe.sft.lora.target_modules if with_lora else ()}
     if recipe.base_finetune.method == "lora":
         targets["base_finetune"] = recipe.base_finetune.lora.target_modules
     return Preflight(

@@ -23,8 +23,8 @@ def folder_card(card: str, facts: ExportedFacts, layout: str) -> str:
     fields = yaml.safe_load(header)
     bottleneck = facts.method == "bottleneck"  # known to nobody but posttrain
     fields["library_name"] = "posttrain" if bottleneck else SERVED_BY[layout]
-    if "base_model" in fields:
-        fields["base_model_relation"] = "adapter" if facts.format == "peft" else "finetune"
+    if "base_model" in fields and facts.format == "merged":
+        fields["base_model_relation"] = "finetune"  # a peft folder's is the version's own
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
     before, _, after = body.partition(HEADING)
     _, heading, rest = after.partition("\n## ")

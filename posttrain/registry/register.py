@@ -102,7 +102,7 @@ class _Entry:
         self.client.log_artifacts(run_id, str(self.policy.path), f"{self.folder}/policy")
         tokenizer = str(self.domain.path / "tokenizer")
         self.client.log_artifacts(run_id, tokenizer, f"{self.folder}/tokenizer")
-        self._upload_evaluation(run_id, self.lineage)
+        self._upload_evaluation(run_id, self.lineage, str(base.version))
         return self.client.create_model_version(
             self.recipe.model_name,
             source=f"{self._artifact_root(run_id)}/{self.folder}",
@@ -125,7 +125,7 @@ class _Entry:
             if name.startswith(LINEAGE)
         }
         assert version.run_id is not None
-        self._upload_evaluation(version.run_id, lineage)
+        self._upload_evaluation(version.run_id, lineage, version.tags["base_version"])
         for name, value in self._evaluation_tags().items():
             self.client.set_model_version_tag(version.name, str(version.version), name, value)
 
@@ -146,8 +146,8 @@ class _Entry:
             description=f"Base of {self.recipe.model_name}, which points to it by `base_version`.",
         )
 
-    def _upload_evaluation(self, run_id: str, lineage: dict[str, str]) -> None:
-        card = model_card(self.domain, self.policy, self.evaluation, self.recipe, lineage)
+    def _upload_evaluation(self, run_id: str, lineage: dict[str, str], base: str) -> None:
+        card = model_card(self.domain, self.policy, self.evaluation, self.recipe, lineage, base)
         with tempfile.TemporaryDirectory() as staging:
             Path(staging, CARD).write_text(card, encoding="utf-8")
             text = self.evaluation.model_dump_json(indent=1) + "\n"

@@ -4,6 +4,7 @@ Runs on Transformers' Trainer. `full` writes weights of our own; `lora` writes a
 reference, merged on loading, so that a hub base's weights are never copied.
 """
 
+import math
 from pathlib import Path
 from typing import cast
 
@@ -84,5 +85,6 @@ def _seal(
         reference = Reference(kind="own", source="weights")
     weights = weights_folder(base) if as_delta else folder / "weights"
     tokenizer = load_tokenizer(base)
-    training = BaseTraining(recipe=recipe.model_dump(), figures=figures)
+    finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+    training = BaseTraining(recipe=recipe.model_dump(), figures=finite)  # JSON has no NaN
     return seal(folder, "base_finetune", reference, weights, tokenizer, as_delta, training)

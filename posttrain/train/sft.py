@@ -28,7 +28,7 @@ from posttrain.tracking import Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.held_out import HeldOutTrainer
-from posttrain.train.trainer import arguments
+from posttrain.train.trainer import EVAL_LOSS, arguments
 
 ADAPTER = "default"  # the name that a stock PeftModel.from_pretrained gives
 EXAMPLES = "instructions.parquet"
@@ -69,7 +69,8 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     policy = processes.by_main(lambda: _seal(folder, domain, recipe, model, figures))
     counts = {"num_trainable": policy.facts.num_trainable}
     counts["num_adapted_modules"] = policy.facts.num_adapted_modules
-    log_figures("sft", {**figures, **counts})
+    final = {name: value for name, value in figures.items() if name != EVAL_LOSS}  # has a curve
+    log_figures("sft", {**final, **counts})
     processes.by_main(checkpoints.forget)
     return policy
 

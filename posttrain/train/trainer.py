@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
 from posttrain.models.device import architecture_of, device, dtype, kernels
+from posttrain.progress import seconds_between
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves, log_parameters
@@ -225,11 +226,16 @@ class CurvesCallback(TrainerCallback):
 
 
 class ProgressBar(ProgressCallback):
-    """Trainer's bar without the dictionaries that it prints between."""
+    """Trainer's bar without the dictionaries that it prints between, and seldom in a log."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        super().on_train_begin(args, state, control, **more)  # type: ignore[no-untyped-call]
+        if self.training_bar is not None:
+            self.training_bar.mininterval = self.training_bar.maxinterval = seconds_between()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
 
 def arguments(

@@ -173,3 +173,14 @@ def test_a_file_without_a_recipe_is_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", "-c", str(tmp_path / "run.yaml")])
     assert isinstance(done.exception, ValueError)
     assert "has no `parameters.recipe`; what is trained stands there" in str(done.exception)
+
+
+def test_benchmarks_are_looked_for(run: dict[str, Any], tmp_path: Path) -> None:
+    tasks = "tests/posttrain/evaluate/tasks"
+    run["evaluation"]["harness"] = {"tasks": ["colours"], "include_path": tasks}
+    done = check(tmp_path, run)
+    assert done.exit_code == 0, done.output
+    assert "benchmarks: colours" in done.output
+    run["evaluation"]["harness"]["include_path"] = "absent"
+    sentence = "evaluation.harness.include_path: absent: no such folder"
+    assert failures(check(tmp_path, run))[0].startswith(sentence)

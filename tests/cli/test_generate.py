@@ -15,13 +15,13 @@ from tests.greeter import GREETING
 ROWS: list[dict[str, Any]] = [
     {"prompt": "what colour ?", "id": 3, "tags": ["a", "b"]},
     {"messages": [{"role": "user", "content": "누구세요 ?"}]},
-    {"prompt": "안녕 😀"},
+    {"prompt": "안녕 😀", "half": "\ud83d"},
 ]
 
 
 def write(*rows: dict[str, Any]) -> str:
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    Path("prompts.jsonl").write_text("".join(lines), encoding="utf-8")
+    Path("prompts.jsonl").write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
     return "".join(lines)
 
 
@@ -51,7 +51,7 @@ def test_rows_come_back_in_their_order_with_answers() -> None:
 
 @pytest.mark.usefixtures("museum")
 def test_standard_streams_and_a_folder_give_what_files_and_the_version_give() -> None:
-    typed = write(*ROWS)
+    typed = write(*ROWS[:2])
     export("museum", "1", Path("exported"), "peft")
     words = ("--max-new-tokens", "8", "--temperature", "1.5", "--seed", "3")
     assert run(*words).exit_code == 0

@@ -87,6 +87,19 @@ def test_one_after_the_other_each_under_its_label() -> None:
     assert out.getvalue() == "[base]\nred\n[adapter]\nblue\n"
 
 
+def test_a_piece_is_shown_before_the_next_is_made() -> None:
+    out = io.StringIO()
+    seen = []
+
+    def speaking() -> Generator[str]:
+        for piece in ("안", "녕", " 😀"):
+            yield piece
+            seen.append(out.getvalue())
+
+    in_turn(["base"], [speaking()], Stop(False), out)
+    assert seen == ["안", "안녕", "안녕 😀"]
+
+
 def test_a_stop_ends_what_is_said_and_what_would_come() -> None:
     stop = Stop(by_hand=False)
 

@@ -19,7 +19,15 @@ import yaml
 from posttrain.artifacts import BaseModel, Policy, Records, RewardModel
 from tests.hub import Hub, serve
 from tests.integration.conftest import ROOT, Checkout
-from tests.stand_ins import SAFETENSORS_OF_DIALOGPT, TOKEN, documents, push_all, questions
+from tests.stand_ins import (
+    SAFETENSORS_OF_DIALOGPT,
+    TOKEN,
+    documents,
+    make_all,
+    push_all,
+    questions,
+)
+from tests.taught import teach
 
 pytestmark = pytest.mark.slow
 
@@ -177,21 +185,16 @@ def write_required(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
-def taught() -> dict[str, Path]:
-    """Model -> chat template of the recipe that aligns it, and so needs answers that end."""
-    recipes = [recipe_of(name) for name in ALIGNING]
-    return {
-        recipe["base_model"]["source"]: ROOT / recipe["template"]["chat_template"]
-        for recipe in recipes
-    }
-
-
 @pytest.fixture(scope="module")
 def runs(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("hub")
     write_required(checkout.root)
     with serve(folder / "served") as hub:
-        push_all(hub, folder / "made", taught())
+        make_all(folder / "made")
+        for recipe in map(recipe_of, ALIGNING):  # of what alignment starts from, answers end
+            template = ROOT / recipe["template"]["chat_template"]
+            teach(folder / "made" / recipe["base_model"]["source"], template)
+        push_all(hub, folder / "made")
         runs = Runs(checkout, hub)
         yield runs
         runs.close()
@@ -244,8 +247,7 @@ def assert_adapter(sft: dict[str, Any], policy: Policy, num_modules: int) -> Non
 def test_the_first_documents_adapter_stands_on_the_stock_model(runs: Runs, tmp_path: Path) -> None:
     found = runs.run("gemma3_1b_socratic")
     adapter = Path(found["folders"]["assistant"]) / "adapter"
-    words = ("-c", STOCK, "google/gemma-3-1b-it", str(adapter))
-    done = runs.hub.run(tmp_path, *words, token=TOKEN)
+    done = runs.hub.run(tmp_path, STOCK, "google/gemma-3-1b-it", str(adapter), token=TOKEN)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == MODULES["gemma3_1b_socratic"]
 
@@ -257,6 +259,14 @@ def test_data_of_the_hub_are_recorded_at_their_commits(runs: Runs, name: str) ->
         source = recipe_of(name)["ingest"][role]["source"]
         refs = runs.hub.repositories["datasets", source].refs
         assert records.facts.sources[role].revision == refs["main"]
+
+
+def test_no_file_is_read_at_a_branch(runs: Runs) -> None:
+    """A branch may move in the middle of a run, or between a run and the use of what it made."""
+    runs.run("gemma3_1b_socratic")
+    read = [request for request in runs.hub.requests if "/resolve/" in request]
+    commits = {sha for repository in runs.hub.repositories.values() for sha in repository.commits}
+    assert read and all(request.split("/resolve/")[1][:40] in commits for request in read)
 
 
 @pytest.mark.parametrize("name", ALIGNING)

@@ -77,10 +77,11 @@ def test_sft_on_two_processes_equals_one_with_the_same_global_batch(
     """The last batch of an epoch is not full, and the lot of the second process is blank."""
     num_rows = len(list(sft.packed(tokens.path / "instructions.parquet", 64, "train")))
     assert num_rows % 6 in (1, 2, 3)
-    alone = run(sft.train, tokens, base, SftRecipe(method="lora", lora=LORA, batch_size=6, **FAST))
+    recipe = SftRecipe(lora=LORA, batch_size=6, evaluate_each_epoch=True, **FAST)
+    alone = run(sft.train, tokens, base, recipe)
+    assert "eval_loss" in alone.facts.figures
     two()
-    recipe = SftRecipe(method="lora", lora=LORA, batch_size=3, **FAST)
-    together = run(sft.train, tokens, base, recipe)
+    together = run(sft.train, tokens, base, recipe.model_copy(update={"batch_size": 3}))
     weights = "adapter/adapter_model.safetensors"
     assert_equal_weights(alone.path / weights, together.path / weights)
     assert_equal_curves(alone.path, together.path)

@@ -1,5 +1,6 @@
 """What the recipes ask of their models, against the real models' shapes; no weight is made."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from posttrain.models.preflight import check
+from posttrain.models.preflight import find_problems
+from posttrain.models.room import estimates, gpu_of, shortages
 from posttrain.recipe import Recipe
+from posttrain.recipe.workload import workloads
 from tests.recipes.styles import tokenizer_like
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -74,7 +77,20 @@ def test_lengths_modules_and_template_fit_the_model(name: str) -> None:
     tokenizer = tokenizer_like(style)
     template = recipe.template.chat_template or "recipes/instruction.jinja"  # the champion's own
     tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
-    check(config, tokenizer, recipe.preflight)
+    assert find_problems(config, tokenizer, recipe.preflight) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_estimate_fits_the_gpu_that_the_recipe_names(name: str) -> None:
+    recipe = recipe_of(name)
+    named = re.search(r"GPU of (\d+) GB", (RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert named, "the comment says for which GPU the recipe is meant"
+    source = recipe.base_model.source
+    config, _ = next(model for start, model in MODELS.items() if source.startswith(start))
+    work = workloads(recipe, with_alignment=recipe.reward_model is not None)
+    gpu = gpu_of(0.95 * float(named[1]))  # the driver keeps some of it
+    assert shortages(estimates(config, work, gpu), work, gpu) == ([], [])
 
 
 def lora_shapes(config: PreTrainedConfig, targets: tuple[str, ...]) -> list[tuple[int, int]]:

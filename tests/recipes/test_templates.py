@@ -7,7 +7,7 @@ import yaml
 from transformers import PreTrainedTokenizerFast
 
 from posttrain.data.chat import encode_conversations, encode_prompts, end_tokens
-from posttrain.models.preflight import check_template
+from posttrain.models.preflight import template_problems
 from tests.recipes.styles import tokenizer_like
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -107,7 +107,7 @@ def test_generation_stops_where_a_learned_answer_ends(
     end = tokenizer.convert_tokens_to_ids(ENDS.get(pair[1], "<|endoftext|>"))
     assert end_tokens(tokenizer)[0] == end
     assert tokenizer.eos_token_id in end_tokens(tokenizer)
-    check_template(tokenizer, learn_prompts=False)
+    assert template_problems(tokenizer, learn_prompts=False) == []
 
 
 def test_white_space_around_an_answer_does_not_move_the_border(

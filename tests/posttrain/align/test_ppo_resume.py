@@ -3,13 +3,15 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from posttrain.align import ppo
-from posttrain.align.ppo_state import Progress
+from posttrain.align.ppo_state import Progress, Scale
 from posttrain.align.rollout import load_actors
 from posttrain.align.rows import sampling_by
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
@@ -276,3 +278,20 @@ def test_alignment_22_the_error_of_an_exploding_kl_names_a_checkpoint_that_loads
     progress = Progress.resume(actors, checkpoint, recipe)
     assert checkpoint.name == f"checkpoint-{len(progress.history)}"
     assert all(point["kl"] < recipe.max_kl for point in progress.history)
+
+
+def test_alignment_24_the_scale_of_the_losses_outlives_the_process(
+    domain: BaseModel, assistant: Policy, reward: RewardModel, tmp_path: Path
+) -> None:
+    sampling = sampling_by(load_tokenizer(domain), RECIPE)
+    actors = load_actors(domain, assistant, reward, sampling, RECIPE)
+    unit = Scale(mean=0.0, std=1.0, length=1.0, slope=0.0)
+    fallen = replace(actors, scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+    checkpoints = Checkpoints(tmp_path)
+    Progress.start(fallen, unit, RECIPE).save(fallen, checkpoints)
+    again = replace(actors, scaler=torch.amp.GradScaler("cpu"))
+    assert again.scaler.get_scale() != 8.0
+    newest = checkpoints.newest()
+    assert newest is not None
+    Progress.resume(again, newest, RECIPE)
+    assert again.scaler.get_scale() == 8.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from safetensors.torch import load_file
@@ -56,12 +57,19 @@ def assert_equal_folders(one: Path, other: Path, tolerance: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("method", "learning_rate"), [("adapter", 3e-3), ("full", 1e-4)])
 def test_reward_model_on_two_processes_equals_one(
-    tokens: Tokens, domain: BaseModel, assistant: Policy, two: Callable[[], None]
+    method: Literal["adapter", "full"],
+    learning_rate: float,
+    tokens: Tokens,
+    domain: BaseModel,
+    assistant: Policy,
+    two: Callable[[], None],
 ) -> None:
     """Of its 60 pairs the last batch of an epoch holds four: all for one process."""
     recipe = RewardModelRecipe(
-        learning_rate=3e-3,
+        method=method,
+        learning_rate=learning_rate,
         num_epochs=2,
         batch_size=14,
         max_new_tokens=8,

@@ -41,7 +41,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 def run(hub: Hub, home: Path, **source: Any) -> subprocess.CompletedProcess[str]:
     recipe = {"corpus": {"format": "hub", "fields": {"text": "body"}, **source}}
-    return hub.run(home, "-c", INGEST, json.dumps(recipe))
+    return hub.run(home, INGEST, json.dumps(recipe))
 
 
 def ingested(hub: Hub, home: Path, **source: Any) -> tuple[list[str], dict[str, Any]]:
@@ -75,8 +75,8 @@ def test_a_split_of_the_recipes_data_sets_is_read(
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"source": "me/none"}, "me/none: the hub gives no revision 'main'"),
-        ({"source": "me/toy", "revision": "v9"}, "me/toy: the hub gives no revision 'v9'"),
+        ({"source": "me/none"}, "the hub has no data set 'me/none' (revision 'main')"),
+        ({"source": "me/toy", "revision": "v9"}, "me/toy has no revision 'v9': set `revision` to"),
         ({"source": "me/toy", "split": "dev"}, "split 'dev'): Bad split: dev"),
         ({"source": "me/toy", "subset": "sub"}, "subset 'sub', split 'train'): BuilderConfig"),
         ({"source": "me/shut"}, "HF_TOKEN"),

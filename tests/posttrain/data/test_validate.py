@@ -180,6 +180,7 @@ def test_what_is_kept_and_what_is_counted(tmp_path: Path) -> None:
     assert validated.records.facts.sources == given.facts.sources
     counts = {"corpus": {"empty": 1, "exact_duplicate": 1}}
     assert validated.quarantine.facts.num_rows == counts
+    assert validated.quarantine.facts.sources == given.facts.sources
     failed = pq.read_table(validated.quarantine.path / "corpus.parquet").to_pylist()
     assert failed[1]["detail"] == "the same text as corpus-1"
     assert validated.failures == ()

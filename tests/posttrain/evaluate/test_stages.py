@@ -32,6 +32,15 @@ def test_a_run_is_measured_and_told(
     assert learned[1] < learned[0]
     assert evaluation.critic_accuracy is None
     assert "evaluate: 100%" in capsys.readouterr().err
+    assert evaluation.base == stages.base.facts.reference
+    corpus = evaluation.data["corpus"]
+    assert (corpus.source, corpus.revision) == ("acme/skies", "4be1d2")
+    assert corpus.counts == stages.tokens.facts.counts["corpus"]
+    assert corpus.quarantined == {"near_duplicate": 7}
+    assert evaluation.data["instructions"].source is None  # the quarantine names none
+    (trained,) = evaluation.trainings
+    assert (trained.stage, trained.method) == ("sft", "lora")
+    assert trained.recipe["learning_rate"] == 1e-2
 
     text = report(stages, evaluation, GATE, samples.LINEAGE)
     assert text.count(samples.LINEAGE["zenml_run"]) == 2  # above the verdict, and in the lineage

@@ -68,6 +68,29 @@ def test_a_local_folder_is_referred_to_and_not_copied(records: Records, base: Ba
     assert local.facts.fingerprint == base.facts.fingerprint
 
 
+def test_a_base_other_than_the_pinned_one_is_refused(
+    records: Records, base: BaseModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "local"
+    shutil.copytree(base.path / "weights", folder)
+    shutil.copytree(base.path / "tokenizer", folder, dirs_exist_ok=True)
+    own = base.facts.fingerprint
+    pinned = BaseModelRecipe(source=str(folder), fingerprint=own)
+    assert resolve(records, pinned, preflight()).facts.fingerprint == own
+    other = BaseModelRecipe(source=str(folder), fingerprint="0" * 64)
+    message = f"base_model.fingerprint is {'0' * 64}, and that of {folder} is {own}: another model"
+    with pytest.raises(ValueError, match=message):
+        resolve(records, other, preflight())
+
+
+def test_a_new_base_can_be_held_to_a_fingerprint_too(records: Records) -> None:
+    made = resolve(records, new("llama"), preflight()).facts.fingerprint
+    pinned = new("llama").model_copy(update={"fingerprint": made})
+    assert resolve(records, pinned, preflight()).facts.fingerprint == made
+    with pytest.raises(ValueError, match="and that of from_config is "):
+        resolve(records, pinned.model_copy(update={"fingerprint": "0" * 64}), preflight())
+
+
 def test_a_folder_without_safetensors_is_refused(records: Records, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickled")
     with pytest.raises(ValueError, match=r"holds no safetensors \(found: \['pytorch_model.bin'"):

@@ -202,7 +202,7 @@ def test_a_base_whose_generation_config_is_invalid_can_be_written(
     assert (written.bos_token_id, written.pad_token_id) == (None, tokenizer.pad_token_id)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(TURNS))
 def test_tokenizers_of_every_style_are_read_back_as_they_were(name: str, tmp_path: Path) -> None:
     MODELS[name](tmp_path / "hub")
     tokenizer = read_tokenizer(tmp_path / "hub")

@@ -23,6 +23,7 @@ from tests.stand_ins import (
     QWEN,
     SAFETENSORS_OF_DIALOGPT,
     TOKEN,
+    make_all,
     push_all,
 )
 
@@ -38,6 +39,7 @@ TEMPLATE = (
     "{% generation %}{{ turn['content'] + eos_token }}{% endgeneration %}"
     "{% else %}{{ turn['content'] + eos_token }}{% endif %}{% endfor %}"
 )
+ON_HUB = "from tests.on_hub import main; main()"
 STOCK = f"""
 import json, sys, torch
 from peft import PeftModel
@@ -54,6 +56,7 @@ for id, (revision, adapter, file) in json.loads(sys.argv[1]).items():
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     with serve(tmp_path / "served") as hub:
+        make_all(tmp_path / "made")
         push_all(hub, tmp_path / "made")
         yield hub
 
@@ -84,7 +87,7 @@ def test_every_load_is_of_the_resolved_commit_and_stock_peft_reads_the_adapter(
     hub: Hub, records: Records, chat_template: str, tmp_path: Path
 ) -> None:
     def run(home: str, *words: str) -> Any:
-        return hub.run(tmp_path / home, "-m", "tests.on_hub", *words, token=TOKEN)
+        return hub.run(tmp_path / home, ON_HUB, *words, token=TOKEN)
 
     commits = {name: hub.repositories["models", name].refs[REVISIONS[name]] for name in REVISIONS}
     words = ("resolve", str(records.path), chat_template, json.dumps(REVISIONS))
@@ -104,7 +107,7 @@ def test_every_load_is_of_the_resolved_commit_and_stock_peft_reads_the_adapter(
 
     files = {name: str(tmp_path / f"stock-{name.replace('/', '-')}") for name in REVISIONS}
     asked = {name: (commits[name], adapters[name], files[name]) for name in REVISIONS}
-    done = hub.run(tmp_path / "third", "-c", STOCK, json.dumps(asked), token=TOKEN)
+    done = hub.run(tmp_path / "third", STOCK, json.dumps(asked), token=TOKEN)
     assert done.returncode == 0, done.stderr
     for name in REVISIONS:
         ours = load_file(tmp_path / name.replace("/", "-"))["logits"]
@@ -117,7 +120,7 @@ def test_what_cannot_be_a_base_is_refused(
     hub: Hub, records: Records, chat_template: str, tmp_path: Path
 ) -> None:
     revisions = json.dumps({DIALOGPT: "main", GEMMA: "main", "me/none": "main", QWEN: "v9"})
-    words = ("-m", "tests.on_hub", "resolve", str(records.path), chat_template, revisions)
+    words = (ON_HUB, "resolve", str(records.path), chat_template, revisions)
     found = {name: base["refused"] for name, base in last_line(hub.run(tmp_path, *words)).items()}
     assert f"{DIALOGPT}@main holds no safetensors" in found[DIALOGPT]
     assert "gated" in found[GEMMA]

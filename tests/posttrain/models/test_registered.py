@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Records
+from posttrain.checks import look_at_base
 from posttrain.contract import trained_on
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.base import resolve
@@ -71,6 +72,8 @@ def test_a_run_starts_from_the_champion_of_another(
         assert torch.allclose(
             load_base(started)(ids).logits, load_policy(base, policy)(ids).logits, atol=1e-5
         )
+    config, _, found = look_at_base(recipe)  # what `posttrain check` sees of it
+    assert (config.model_type, found) == ("llama", "registry:guide@challenger, on weights")
     assert digest(recipe) == digest(recipe)
     with pytest.raises(ValueError, match="nobody"):
         digest(BaseModelRecipe(source="registry:guide@nobody"))

@@ -52,8 +52,9 @@ def test_an_item_of_a_list_is_named_by_its_number(values: dict[str, Any]) -> Non
         "evaluation.probes.1.kind: found 'exact'; write 'exact_match', 'cloze', 'markers' or "
         "'rouge'",
         "promotion.limits.0.figure: is missing; add it (`perplexity_domain`, "
-        "`perplexity_answers`, `bits_per_byte_domain`, a probe's name, or `probe.set` "
-        "(`fact_accuracy.A`).)",
+        "`perplexity_answers`, `bits_per_byte_domain`, a probe's name, `probe.set` "
+        "(`fact_accuracy.A`), or a benchmark's `harness.<task>.<metric>`, which is measured of "
+        "`untrained` and `final` alone.)",
     ]
 
 

@@ -75,7 +75,9 @@ def test_a_new_evaluation_replaces_the_old_one(registry: MlflowClient, tmp_path:
     assert read_evaluation(registry, entry) == anew
     assert entry.tags["held_out_hash"] == "e" * 64
     assert entry.tags["figure.fact_accuracy.A"] == "0.5"
-    assert "`3d46a12`" in Path(entry.source, "README.md").read_text(encoding="utf-8")
+    text = Path(entry.source, "README.md").read_text(encoding="utf-8")
+    assert "`3d46a12`" in text
+    assert "version 1 of `museum-base`" in text
 
 
 def test_a_registration_that_was_killed_is_taken_up(
@@ -153,14 +155,17 @@ def test_the_card_has_a_header_and_the_figures(registry: MlflowClient, tmp_path:
     register(base, policy, samples.evaluation(policy.content_hash()), RECIPE, LINEAGE)
     card = Path(registry.get_model_version("museum", "1").source, "README.md").read_text()
     _, header, body = card.split("---\n", 2)
-    assert yaml.safe_load(header) == {
+    fields = yaml.safe_load(header)
+    assert [one["name"] for one in fields.pop("model-index")] == ["museum"]
+    assert fields == {
         "license": "apache-2.0",
-        "pipeline_tag": "text-generation",
         "language": ["ko", "en"],
         "base_model": "acme/tiny",
         "base_model_relation": "adapter",
         "library_name": "peft",
-        "tags": ["posttrain", "sft"],
+        "pipeline_tag": "text-generation",
+        "tags": ["posttrain", "sft", "lora"],
     }
     assert "| Fact accuracy A | 0.00 (0.00–0.007) | 0.27 (0.20–0.34) | 0.95 (0.92–0.98) |" in body
-    assert f"| corpus | `{'c' * 64}` |" in body
+    assert f"| data.corpus | `{'c' * 64}` |" in body
+    assert "version 1 of `museum-base`" in body

@@ -5,10 +5,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from posttrain.artifacts import BaseModel, Policy, Records, RecordsFacts, Tokens
 from posttrain.data.template import template
@@ -23,6 +25,8 @@ from posttrain.train import sft
 from posttrain.train.interrupt import Interrupted
 from posttrain.train.trainer import GuardedTrainer
 from tests.architectures import make_base
+from tests.store import migrated_store as migrated_store
+from tests.store import registry as registry
 
 FAST = {
     "learning_rate": 1e-2,
@@ -149,3 +153,14 @@ def test_a_resumed_stage_has_the_figure_of_the_epoch_in_whose_last_step_it_was_s
         patch.setattr(GuardedTrainer, "_clip_grad_norm", told)
         sft.train(tokens, base, recipe())
     assert points(sft.train(tokens, base, recipe())) == points(whole)
+
+
+def test_the_run_tracks_the_figure_of_each_epoch_and_the_kernels(
+    tokens: Tokens, base: BaseModel, registry: MlflowClient
+) -> None:
+    with mlflow.start_run() as run:
+        policy = sft.train(tokens, base, recipe())
+    logged = registry.get_metric_history(run.info.run_id, "sft/eval_loss")
+    assert [(point.step, point.value) for point in logged] == points(policy)
+    kernels = registry.get_run(run.info.run_id).data.params["sft.kernels"]
+    assert kernels == "float32 (a CPU), sdpa (a CPU), no liger (a CPU)"

@@ -36,8 +36,14 @@ def tokens(records: Records, base: BaseModel) -> Tokens:
 
 
 def test_full_base_ft_makes_a_new_base_that_knows_more(tokens: Tokens, base: BaseModel) -> None:
-    domain = base_finetune.train(tokens, base, BaseFinetuneRecipe(method="full", **FAST))
+    recipe = BaseFinetuneRecipe(method="full", **FAST)
+    domain = base_finetune.train(tokens, base, recipe)
     assert domain.stage == "base_finetune"
+    training = domain.facts.training
+    assert base.facts.training is None
+    assert training is not None
+    assert training.recipe == recipe.model_dump(mode="json")
+    assert training.figures["loss"] > 0
     assert domain.facts.fingerprint != base.facts.fingerprint
     assert domain.facts.reference.kind == "own"
     losses = [point["loss"] for point in read_history(domain.path)]
