@@ -109,6 +109,7 @@ def test_a_failed_run_is_started_again(start: Start, tmp_path: Path) -> None:
     assert words[:6] == [*first, "attempt 3 of 3", "done"]
 
 
+@pytest.mark.slow
 def test_what_was_missed_while_it_was_down_becomes_one_run(start: Start, tmp_path: Path) -> None:
     fired = tmp_path / "fired"
     cron = "*/10 * * * * *"
