@@ -101,6 +101,7 @@ $(STATE)/env: .venv/ready Makefile
 	  echo 'export POSTTRAIN_WORK="$(CURDIR)/$(STATE)/work" POSTTRAIN_CACHE="$(CURDIR)/$(STATE)/cache"'; \
 	  echo 'export POSTTRAIN_CHECKPOINTS="$(CURDIR)/$(STATE)/checkpoints"'; \
 	  echo 'export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1'; \
+	  echo 'export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false HF_UPDATE_DOWNLOAD_COUNTS=0'; \
 	  echo 'export OMP_WAIT_POLICY=PASSIVE'; \
 	} > $@.new
 	@. ./$@.new && $(BIN)/posttrain stack embedded --state $(STATE)

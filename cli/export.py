@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.named import CHAMPION, check_store, only_model
+from cli import options
+from cli.named import check_store, only_model, which_version
 
 
 def export(
@@ -15,13 +16,9 @@ def export(
         typer.Option("--format", help="Adapter beside its base, whole weights, MLflow's folder."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    name: Annotated[
-        str | None, typer.Option(help="Registered model; may be absent where there is one.")
-    ] = None,
-    alias: Annotated[
-        str | None, typer.Option(help="Alias or number of the version; the champion if absent.")
-    ] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="Number of the version.")] = None,
+    name: options.Name = None,
+    alias: options.Alias = None,
+    version: options.Version = None,
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
         typer.Option(help="Of merged weights; as the base's are stored where absent."),
@@ -29,15 +26,13 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")] = False,
 ) -> None:
     """Write a registered version to a folder, and check it by loading it."""
-    if alias and version:
-        raise ValueError(f"--alias {alias} and --version {version} name two; leave one out")
+    which = which_version(alias, version)
     check_store()
     from posttrain.models.device import prepare
     from posttrain.registry.export import export as write
     from posttrain.registry.export_hints import commands, notes
 
     prepare(seed=0)
-    which = str(version) if version else alias or CHAMPION
     done = write(name or only_model(), which, out, layout, dtype, force)
     facts = done.facts
     print(f"{facts.name} version {facts.version} ({facts.method}) -> {out}, {layout}")

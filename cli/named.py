@@ -25,14 +25,23 @@ def open_source(
         if name or alias or version:
             raise ValueError("--folder names a model of its own; leave --name, --alias out")
         return of_folder(folder)
-    if alias and version:
-        raise ValueError(f"--alias {alias} and --version {version} name two; leave one out")
+    named = which_version(alias, version)
     check_store()
     name = name or only_model()
-    named = str(version) if version else alias or CHAMPION
     base, policy = download(name, named, Runtime.from_environment().cache / "registry")
     title = f"{name} version {named}" if named.isdecimal() else f"{name}@{named}"
     return of_artifacts(base, policy, title)
+
+
+def which_version(alias: str | None, version: int | None) -> str:
+    """Alias or number of a version: the champion where neither is given.
+
+    Raises:
+        ValueError: both are.
+    """
+    if alias and version:
+        raise ValueError(f"--alias {alias} and --version {version} name two; leave one out")
+    return str(version) if version else alias or CHAMPION
 
 
 def check_store() -> None:

@@ -1,4 +1,4 @@
-"""Options that `posttrain chat` and `posttrain generate` share: who answers, and how."""
+"""Options of `posttrain chat`, `generate` and `export`: which version, and how it answers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ Name = Annotated[
     str | None, typer.Option(help="Registered model; may be absent where there is one.")
 ]
 Alias = Annotated[
-    str | None, typer.Option(help="Alias or number of the version; the champion if absent.")
+    str | None, typer.Option(help="Alias of the version, or its number; the champion if absent.")
 ]
 Version = Annotated[int | None, typer.Option(min=1, help="Number of the version.")]
 Folder = Annotated[

@@ -23,7 +23,7 @@ from posttrain.models.candidate import (
 )
 from posttrain.models.preflight import TRIAL, find_problems
 from posttrain.models.registered import PREFIX, split
-from posttrain.models.room import Machine, estimates, shortages, table
+from posttrain.models.room import Machine, estimates, gpu_of, machine, shortages, table
 from posttrain.models.tokenizer import load_tokenizer, train_tokenizer
 from posttrain.recipe import Recipe
 from posttrain.recipe.base_model import BaseModelRecipe
@@ -61,8 +61,13 @@ class Report(Section):
         return not any(check.problems for check in self.checks)
 
 
-def check_run(recipe: Recipe, machine: Machine) -> Report:
-    """Look at the data, the base, the constitution and the memory of a run."""
+def check_run(recipe: Recipe, gpu_gib: float | None = None) -> Report:
+    """Look at the data, the base, the constitution and the memory of a run.
+
+    Args:
+        recipe: of the run.
+        gpu_gib: memory of a GPU to check for; this machine's own where absent.
+    """
     checks = [_data(role, recipe) for role in ROLES if getattr(recipe.ingest, role) is not None]
     if recipe.aligns and recipe.self_critique is not None:
         checks.append(_constitution(Path(recipe.self_critique.constitution)))
@@ -77,7 +82,11 @@ def check_run(recipe: Recipe, machine: Machine) -> Report:
     if not problems:
         problems = find_problems(config, tokenizer, preflight)
     checks.append(Check(name="base model", found=found, problems=tuple(problems)))
-    memory, shown = _memory(config, preflight, machine)
+    if problems:
+        unknown = Check(name="memory", warnings=("estimated once the base model is right",))
+        return Report(checks=(*checks, unknown))
+    room = gpu_of(gpu_gib) if gpu_gib else machine(Runtime.from_environment(), config.model_type)
+    memory, shown = _memory(config, preflight, room)
     return Report(checks=(*checks, memory), memory=shown)
 
 
@@ -149,14 +158,14 @@ def _named(found: Candidate) -> str:
     return f"{reference.source}{at}, {found.config.model_type}"
 
 
-def _memory(config: PreTrainedConfig, preflight: Preflight, machine: Machine) -> tuple[Check, str]:
+def _memory(config: PreTrainedConfig, preflight: Preflight, room: Machine) -> tuple[Check, str]:
     try:
-        stages = estimates(config, preflight.workloads, machine)
+        stages = estimates(config, preflight.workloads, room)
     except Exception as error:  # an architecture may do what the meta device cannot
         warning = f"no estimate for {config.model_type}: {error}"
         return Check(name="memory", warnings=(warning,)), ""
-    short, tight = shortages(stages, preflight.workloads, machine)
+    short, tight = shortages(stages, preflight.workloads, room)
     most = max(stages, key=lambda stage: stage.total)
-    found = f"{most.stage} takes most, {most.in_gib('total')} of {machine.in_gib}"
+    found = f"{most.stage} takes most, {most.in_gib('total')} of {room.in_gib}"
     check = Check(name="memory", found=found, problems=tuple(short), warnings=tuple(tight))
-    return check, table(stages)
+    return check, f"{room.name}, {room.in_gib}\n{table(stages)}"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedConfig
@@ -11,6 +12,9 @@ from posttrain.models.memory import GIB, PARTS, StageMemory, estimate
 from posttrain.recipe.section import Section
 from posttrain.recipe.workload import Part, Workload
 from posttrain.runtime import Runtime
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells a container its limit."""
 
 
 class Machine(Section):
@@ -48,10 +52,19 @@ def machine(runtime: Runtime, architecture: str = "") -> Machine:
             in_16_bits=half,
             has_flash_attention="flash" in chosen.attention,
         )
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Machine(
-        name="this machine", size=size, in_16_bits=half, is_named=runtime.device == "cpu"
+        name="this machine",
+        size=memory_of_host(),
+        in_16_bits=half,
+        is_named=runtime.device == "cpu",
     )
+
+
+def memory_of_host(limit: Path = CGROUP_LIMIT) -> int:
+    """Bytes of main memory, or of what a container may take of it."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    return min(size, int(allowed)) if allowed.isdecimal() else size
 
 
 def gpu_of(gib: float) -> Machine:
