@@ -244,8 +244,19 @@ class Folder(Generic[Facts]):
 
     @property
     def facts(self) -> Facts:
-        """What the manifest tells of the content."""
-        return self.FACTS.model_validate(self.manifest.facts)  # type: ignore[return-value]
+        """What the manifest tells of the content.
+
+        Raises:
+            ValueError: another release of ours wrote it, with other facts.
+        """
+        try:
+            return self.FACTS.model_validate(self.manifest.facts)  # type: ignore[return-value]
+        except pydantic.ValidationError as error:
+            field = ".".join(map(str, error.errors()[0]["loc"]))
+            raise ValueError(
+                f"{self.path / MANIFEST}: its facts are not this release's (the first to differ: "
+                f"{field}); run the pipeline again, or `make clean` for an empty store"
+            ) from error
 
     def verify(self) -> Self:
         """Compare every file with its recorded SHA-256.

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import Chats, Quarantine, QuarantineFacts, Records, RecordsFacts
+from posttrain.artifacts import MANIFEST, Chats, Quarantine, QuarantineFacts, Records, RecordsFacts
 
 
 @pytest.fixture
@@ -34,6 +35,14 @@ def test_another_kind_is_refused(folder: Records) -> None:
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a manifest"):
         _ = Records(tmp_path).facts
+
+
+def test_facts_of_another_release_are_told_from_ours(folder: Records) -> None:
+    manifest = json.loads((folder.path / MANIFEST).read_bytes())
+    del manifest["facts"]["num_rows"]
+    (folder.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"manifest\.json: its facts .* differ: num_rows\); run"):
+        _ = folder.facts
 
 
 def test_content_is_what_counts_and_not_the_curve(folder: Records) -> None:
