@@ -30,7 +30,11 @@ FAMILIES = (
 
 
 def template_of(base: str) -> str | None:
-    """The path of the template that fits a hub id or a folder, where it can be read from here."""
+    """The path of the template that fits a hub id or a folder, where it can be read from here.
+
+    Raises:
+        ValueError: a folder's configuration is no JSON.
+    """
     if base.startswith("registry:"):
         return None  # it brings the template of its own training
     family = _of_folder(Path(base)) if Path(base).is_dir() else _of_name(base)
@@ -45,10 +49,16 @@ def _of_name(base: str) -> Family | None:
 
 
 def _of_folder(folder: Path) -> Family | None:
-    config, tokenizer = folder / "config.json", folder / "tokenizer.json"
-    if not (config.is_file() and tokenizer.is_file()):
+    file, tokenizer = folder / "config.json", folder / "tokenizer.json"
+    if not (file.is_file() and tokenizer.is_file()):
         return None  # `posttrain check` says what a base must have
-    model_type = str(json.loads(config.read_bytes()).get("model_type"))
-    tokens = tokenizer.read_text(encoding="utf-8")
-    fits = (one for one in FAMILIES if model_type.startswith(one.model_type) and one.end in tokens)
-    return next(fits, None)
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file}: is no JSON: {error}") from error
+    model_type = str(config.get("model_type")) if isinstance(config, dict) else ""
+    tokens = tokenizer.read_bytes()
+    for one in FAMILIES:
+        if model_type.startswith(one.model_type) and one.end.encode() in tokens:
+            return one
+    return None

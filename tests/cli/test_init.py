@@ -151,6 +151,13 @@ def test_a_familys_template_is_named_where_it_is_there(
     assert template_of(base) == (f"recipes/{template}.jinja" if template else None)
 
 
+def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json: is no JSON"):
+        template_of(str(tmp_path))
+
+
 def test_a_recipe_names_the_template_of_its_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
