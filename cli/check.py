@@ -33,7 +33,11 @@ def check(
     chosen = pipeline or run_file.pipeline_of(content)
     print(f"{config}, as the pipeline {chosen} would read it\n")
     keys = run_file.unknown_keys(content, chosen)
-    show("keys of the file", keys, [], "all known")
+    others = [
+        f"steps.{name}: {chosen} has no such step, and passes over it"
+        for name in run_file.passed_over(content, chosen)
+    ]
+    show("keys of the file", keys, others, "all known")
     kind = run_file.recipe_class(chosen)
     try:
         recipe = kind.model_validate(content["parameters"]["recipe"])

@@ -120,25 +120,26 @@ def source_of(file: Path, role: "Role") -> "Source":
     Raises:
         ValueError: the file is no run configuration, or has no such source.
     """
-    import yaml
+    from pydantic import ValidationError
 
+    from cli import run_file
     from posttrain.recipe.ingest import IngestRecipe
+    from posttrain.recipe.mistakes import sentences
 
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    try:
-        sources = yaml.safe_load(file.read_text(encoding="utf-8"))["parameters"]["recipe"]["ingest"]
-        given = sources[role]
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: is no YAML: {error}") from error
-    except (KeyError, TypeError) as error:
+    sources = run_file.read(file)["parameters"]["recipe"].get("ingest")
+    sources = sources if isinstance(sources, dict) else {}
+    if sources.get(role) is None:
+        there = [name for name, given in sources.items() if given is not None]
         raise ValueError(
             f"{file}: has no parameters.recipe.ingest.{role}; name another file, or a role that "
-            "it has by --role"
-        ) from error
-    source: Source | None = getattr(IngestRecipe.model_validate({role: given}), role)
-    assert source is not None
-    return source
+            f"it has by --role (found: {there})"
+        )
+    try:
+        ingest = IngestRecipe.model_validate({role: sources[role]})
+    except ValidationError as error:
+        told = (f"ingest.{one.removeprefix('ingest.')}" for one in sentences(error, IngestRecipe))
+        raise ValueError(f"{file}: {'; '.join(told)}") from error
+    return ingest.sources[role]
 
 
 def answer_to(

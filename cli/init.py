@@ -7,18 +7,19 @@ import typer
 
 if TYPE_CHECKING:
     from cli.columns import Found
+    from cli.run_file import Pipeline
     from posttrain.recipe import Recipe
 
 BASE = "Qwen/Qwen2.5-0.5B-Instruct"
 """A small base that knows Korean and English, under Apache-2.0; `--base` names another."""
 
-TEMPLATE = Path("recipes/chatml.jinja")
 DEFAULT_RUN = Path("zenml_config.yaml")
+PIPELINE: "Pipeline" = "fine_tuning"
 FIRST_LIMIT = 20.0
 
 NOTES = {
     "template.chat_template": "Many models' own templates lack the marks (the pre-flight tells); "
-    "recipes/chatml.jinja is the ChatML of Qwen and its like, with marks.",
+    "recipes/ has templates with marks: chatml.jinja for Qwen, gemma3.jinja, llama3.jinja.",
     "promotion.limits": "A first guess: set the bounds by the figures of the first run.",
     "evaluation.probes": "Held-out questions with known answers: a source under ingest.probes, and "
     "for instance {name: accuracy, kind: exact_match, sets: [test]}.",
@@ -45,13 +46,14 @@ def init(
     for one in found:
         _print_found(one)
     recipe = propose(found, name, base)
-    pipeline = "fine_tuning"
+    if recipe.template.chat_template is None:
+        print(f"template: that of {base} itself; `posttrain check` tells whether it has the marks")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(run_configuration(recipe, found, out, pipeline), encoding="utf-8")
+    out.write_text(run_configuration(recipe, found, out), encoding="utf-8")
     print(f"\nwrote {out}")
     if all(one.role != "instructions" for one in found):
         print("SFT needs instructions: add a source under ingest.instructions before you run it")
-    print(f"run it: zenml pipeline run pipelines.{pipeline}.{pipeline} -c {out}")
+    print(f"run it: zenml pipeline run pipelines.{PIPELINE}.{PIPELINE} -c {out}")
 
 
 def look_at_all(files: list[str]) -> "list[Found]":
@@ -81,31 +83,26 @@ def look_at_all(files: list[str]) -> "list[Found]":
 
 def propose(found: "list[Found]", name: str, base: str) -> "Recipe":
     """A recipe that fits the files, with training settings that are safe to begin with."""
+    from cli.families import template_of
     from posttrain.recipe import Recipe
 
     roles = {one.role for one in found}
     length = _power_of_two(max(one.longest for one in found))
     answers = "perplexity_answers" if "instructions" in roles else "perplexity_domain"
     sets = [one.answered_sets for one in found if one.answered_sets]
+    training = {"learning_rate": 2e-4, "batch_size": 4, "accumulation_steps": 4}
     content: dict[str, Any] = {
         "seed": 0,
         "ingest": {one.role: one.source for one in found},
         "base_model": {"source": base},
-        "template": {"chat_template": TEMPLATE.as_posix()} if base == BASE else {},
+        "template": {"chat_template": template_of(base)},
         "tokenize": {"max_length": length, "block_size": length},
-        "base_finetune": {
-            "method": "lora" if "corpus" in roles else "none",
-            "learning_rate": 2e-4,
-            "num_epochs": 1,
-            "batch_size": 4,
-            "accumulation_steps": 4,
-        },
-        "sft": {
-            "learning_rate": 2e-4,
-            "num_epochs": 2,
-            "batch_size": 4,
-            "accumulation_steps": 4,
-        },
+        "base_finetune": (
+            {"method": "lora", "num_epochs": 1, **training}
+            if "corpus" in roles
+            else {"method": "none"}
+        ),
+        "sft": {"num_epochs": 2, **training},
         "evaluation": {
             "window": length,
             "stride": length // 2,
@@ -120,14 +117,14 @@ def propose(found: "list[Found]", name: str, base: str) -> "Recipe":
     return Recipe.model_validate(content)
 
 
-def run_configuration(recipe: "Recipe", found: "list[Found]", out: Path, pipeline: str) -> str:
+def run_configuration(recipe: "Recipe", found: "list[Found]", out: Path) -> str:
     """The whole YAML: the recipe, then where it runs as the default run has it."""
     from cli.recipe_yaml import commented
 
     files = ", ".join(f"{one.file} ({one.role})" for one in found)
     parts = [
         f"# Written by `posttrain init` from {files}.",
-        f"#   zenml pipeline run pipelines.{pipeline}.{pipeline} -c {out}",
+        f"#   zenml pipeline run pipelines.{PIPELINE}.{PIPELINE} -c {out}",
         "# Above: what is trained; every field with its default. Below: where it runs.",
         "",
         "parameters:",
@@ -143,8 +140,12 @@ def _where_it_runs() -> str:
 
     if not DEFAULT_RUN.exists():
         return "\n# ZenML's settings and steps go here.\n"
-    run = yaml.safe_load(DEFAULT_RUN.read_text(encoding="utf-8"))
+    from cli.run_file import read, steps_of
+
+    run = read(DEFAULT_RUN)
     keys = {name: value for name, value in run.items() if name != "parameters"}
+    known = steps_of(PIPELINE)
+    keys["steps"] = {name: step for name, step in (run.get("steps") or {}).items() if name in known}
     text: str = yaml.safe_dump(keys, allow_unicode=True, sort_keys=False) if keys else ""
     return f"\n# ZenML's settings, as in {DEFAULT_RUN}.\n{text}"
 

@@ -6,6 +6,9 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 
 WIDTH = 100
 
@@ -25,7 +28,7 @@ def _lines(
 ) -> list[str]:
     lines: list[str] = []
     pad = " " * indent
-    for name, field in type(section).model_fields.items():
+    for name, field in _read_fields(section).items():
         value = getattr(section, name)
         here = f"{path}{name}"
         if name == "seed" and path:
@@ -48,6 +51,13 @@ def _lines(
         else:
             lines += _value(name, value, pad)
     return lines
+
+
+def _read_fields(section: BaseModel) -> dict[str, FieldInfo]:
+    """The fields that a run reads: a Base FT that hands the base on has its method alone."""
+    fields = type(section).model_fields
+    handed_on = isinstance(section, BaseFinetuneRecipe) and section.method == "none"
+    return {"method": fields["method"]} if handed_on else fields
 
 
 def _comment(text: str, pad: str) -> list[str]:

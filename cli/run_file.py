@@ -3,8 +3,9 @@
 ZenML passes over unknown keys without a word: a misspelt setting would be none.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -21,7 +22,7 @@ def read(file: Path) -> dict[str, Any]:
     """The file's content.
 
     Raises:
-        ValueError: it is not there, is no YAML, or has no recipe.
+        ValueError: it is not there, is no YAML, has no recipe, or a value where keys are wanted.
     """
     import yaml
 
@@ -29,6 +30,8 @@ def read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file}: no such file")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: is no YAML: {error}") from error
     parameters = content.get("parameters") if isinstance(content, dict) else None
@@ -37,13 +40,39 @@ def read(file: Path) -> dict[str, Any]:
             f"{file}: has no `parameters.recipe`; what is trained stands there, as in "
             "zenml_config.yaml"
         )
+    _check_blocks(file, content)
     return dict(content)
+
+
+def _check_blocks(file: Path, content: dict[str, Any]) -> None:
+    """Refuse a value where ZenML wants names and their values."""
+    _check_settings(f"{file}: settings", content.get("settings"))
+    for name, step in _block(f"{file}: steps", content.get("steps")).items():
+        where = f"{file}: steps.{name}"
+        _check_settings(f"{where}.settings", _block(where, step).get("settings"))
+
+
+def _check_settings(where: str, settings: Any) -> None:
+    for name, block in _block(where, settings).items():
+        _block(f"{where}.{name}", block)
+
+
+def _block(where: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError(
+            f"{where}: found {value!r}; names and their values are wanted, as in zenml_config.yaml"
+        )
+    return value
 
 
 def pipeline_of(content: dict[str, Any]) -> Pipeline:
     """The pipeline that a file's sections are for."""
     recipe = content["parameters"]["recipe"]
-    return "post_training" if any(name in recipe for name in ALIGNING) else "fine_tuning"
+    # `init` writes every field: a section that is null is none
+    aligns = any(recipe.get(name) is not None for name in ALIGNING)
+    return "post_training" if aligns else "fine_tuning"
 
 
 def recipe_class(pipeline: Pipeline) -> "type[Recipe]":
@@ -62,7 +91,8 @@ def unknown_keys(content: dict[str, Any], pipeline: Pipeline) -> list[str]:
     told += _unknown("parameters.", content["parameters"], ["recipe"])
     told += _unknown_settings("settings.", content.get("settings") or {})
     steps = content.get("steps") or {}
-    told += _unknown("steps.", steps, _steps(pipeline))
+    others = passed_over(content, pipeline)
+    told += _unknown("steps.", [n for n in steps if n not in others], steps_of(pipeline))
     for name, block in steps.items():
         known = list(StepConfigurationUpdate.model_fields)
         told += _unknown(f"steps.{name}.", block or {}, known)
@@ -70,7 +100,14 @@ def unknown_keys(content: dict[str, Any], pipeline: Pipeline) -> list[str]:
     return told
 
 
-def _steps(pipeline: Pipeline) -> list[str]:
+def passed_over(content: dict[str, Any], pipeline: Pipeline) -> list[str]:
+    """Steps of the file that only the other pipeline has, as one file may serve both."""
+    known = {name for other in get_args(Pipeline) for name in steps_of(other)}
+    known -= set(steps_of(pipeline))
+    return [name for name in content.get("steps") or {} if name in known]
+
+
+def steps_of(pipeline: Pipeline) -> list[str]:
     """Names of the steps that a pipeline may have."""
     import importlib
 
@@ -108,7 +145,7 @@ def _settings_classes() -> "dict[str, type[BaseModel]]":
     }
 
 
-def _unknown(where: str, block: dict[str, Any], known: list[str]) -> list[str]:
+def _unknown(where: str, block: Iterable[str], known: list[str]) -> list[str]:
     from posttrain.recipe.mistakes import nearest
 
     return [

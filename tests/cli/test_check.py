@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -56,10 +57,66 @@ def test_keys_that_nobody_reads_are_named(run: dict[str, Any], tmp_path: Path) -
         "settings.resources.gpu_cnt: nobody reads this key; did you mean 'gpu_count'?",
         "settings.dockr: nobody reads this key; did you mean 'docker'?",
         "steps.stf: nobody reads this key; did you mean 'sft'?",
-        "steps.ppo: nobody reads this key (known: ['base_finetune', 'base_model', 'evaluate', "
-        "'ingest', 'promote', 'register', 'sft', 'template', 'tokenize', 'validate'])",
         "steps.sft.experiment_traker: nobody reads this key; did you mean 'experiment_tracker'?",
     ]
+    assert "note: steps.ppo: fine_tuning has no such step, and passes over it" in done.output
+
+
+def test_the_default_run_serves_both_pipelines() -> None:
+    for options in ([], ["--pipeline", "fine_tuning"]):
+        words = ["check", "-c", "zenml_config.yaml", "--gpu-gib", "80", *options]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        assert ("note: steps.ppo: fine_tuning has no such step" in done.output) == bool(options)
+
+
+def test_a_section_that_is_null_is_none(run: dict[str, Any], tmp_path: Path) -> None:
+    run |= {"reward_model": None, "self_critique": None}
+    done = check(tmp_path, run, "--gpu-gib", "80")
+    assert done.exit_code == 0, done.output
+    assert "as the pipeline fine_tuning would read it" in done.output
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"steps": ["sft"]}, "steps: found ['sft']; names and their values are wanted"),
+        ({"settings": [1]}, "settings: found [1]; names"),
+        ({"settings": {"docker": "x"}}, "settings.docker: found 'x'; names"),
+        ({"settings": {1: {}}}, "settings: found {1: {}}; names"),
+        ({"steps": {"sft": "lora"}}, "steps.sft: found 'lora'; names"),
+        ({"steps": {"sft": {"settings": 2}}}, "steps.sft.settings: found 2; names"),
+        (
+            {"steps": {"sft": {"settings": {"docker": 3}}}},
+            "steps.sft.settings.docker: found 3; names",
+        ),
+    ],
+)
+def test_values_where_names_are_wanted_are_one_line(
+    keys: dict[str, Any], sentence: str, run: dict[str, Any], tmp_path: Path
+) -> None:
+    done = check(tmp_path, run, **keys)
+    assert isinstance(done.exception, ValueError)
+    assert f"{tmp_path / 'run.yaml'}: {sentence}" in str(done.exception)
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes("# 한국어".encode("cp949"))
+    done = CliRunner().invoke(app, ["check", "-c", str(file)])
+    assert f"{file}: is not UTF-8" in str(done.exception)
+
+
+def test_a_champion_may_be_the_base(
+    museum: MlflowClient, run: dict[str, Any], tmp_path: Path
+) -> None:
+    museum.set_registered_model_alias("museum", "champion", "1")
+    run["base_model"] = {"source": "registry:museum@champion"}
+    done = check(tmp_path, run, "--gpu-gib", "80")
+    assert done.exit_code == 0, done.output
+    assert "ok      base model: registry:museum@champion" in done.output
+    run["base_model"] = {"source": "registry:museum@best"}
+    assert "museum" in failures(check(tmp_path, run))[0]
 
 
 def test_a_recipe_that_cannot_be_read_is_told_in_plain_words(

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner, Result
 
+from cli.generate import source_of
 from cli.main import app
 from posttrain.registry.export import export
 from tests.greeter import GREETING
@@ -110,5 +111,30 @@ def test_a_recipes_own_rows_are_asked() -> None:
     assert [row["expected"] for row in found] == ["red", "red"]
     done = CliRunner().invoke(app, [*words, "--role", "prompts"])
     assert "recipe.yaml: has no parameters.recipe.ingest.prompts" in str(done.exception)
+    assert "(found: ['probes', 'corpus'])" in str(done.exception)
     done = CliRunner().invoke(app, [*words, "--input", "prompts.jsonl"])
     assert "say what to answer: --input FILE, or --recipe FILE" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (None, "has no parameters.recipe.ingest.probes; name another file, or a role that it has"),
+        ({"source": "REQUIRED"}, "ingest.probes.source is REQUIRED: these are your own data"),
+        ({"source": "a", "limit": 0}, "ingest.probes.limit: found 0; it must be greater than 0"),
+        ({"soruce": "a"}, "ingest.probes.soruce: there is no such field; did you mean 'source'?"),
+        ({"source": "a", "compose": {"prompt": "{"}}, "ingest.probes: compose.prompt has a lone"),
+        ("a.jsonl", "ingest.probes: found 'a.jsonl'; fields and their values are wanted"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_told_in_plain_words(
+    source: Any, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    recipe = {"parameters": {"recipe": {"ingest": {"probes": source, "prompts": None}}}}
+    file.write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        source_of(file, "probes")
+    assert sentence in str(error.value)
+    assert str(error.value).startswith(f"{file}: ")
+    assert "pydantic" not in str(error.value)

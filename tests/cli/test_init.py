@@ -11,9 +11,15 @@ import yaml
 from typer.testing import CliRunner
 
 from cli.columns import look_at
+from cli.families import template_of
+from cli.generate import read
 from cli.main import app
 from cli.recipe_yaml import commented
+from posttrain.artifacts import BaseModel
 from posttrain.recipe import Recipe
+from tests.cli.runs import instructions, model_folder
+
+ROOT = Path(__file__).parents[2]
 
 QUESTION, ANSWER = "달무리실 관람료 좀요.", "달무리실 관람료는 삼천 원입니다."
 
@@ -107,6 +113,83 @@ def test_instructions_alone_train_no_base(tmp_path: Path) -> None:
     jsonl(tmp_path / "qa.jsonl", {"question": "가", "answer": "나"})
     init("--from", "qa.jsonl")
     assert loaded(Path("recipe.yaml")).base_finetune.method == "none"
+    content = yaml.safe_load(Path("recipe.yaml").read_text())["parameters"]["recipe"]
+    assert content["base_finetune"] == {"method": "none"}  # its other fields would be read by none
+    assert content["sft"]["learning_rate"] == 2e-4
+
+
+@pytest.mark.parametrize(
+    ("base", "template"),
+    [
+        ("google/gemma-3-1b-it", "gemma3"),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", "llama3"),
+        ("meta-llama/Llama-3.2-1B", "llama3"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "chatml"),
+        ("Qwen/Qwen3-4B", "chatml"),
+        ("google/gemma-2-2b-it", None),
+        ("meta-llama/Llama-2-7b-chat-hf", None),
+        ("meta-llama/Llama-30B", None),
+        ("registry:gemma-3-guide@champion", None),
+        ("gemma3_text <end_of_turn>", "gemma3"),
+        ("qwen2 <|im_end|>", "chatml"),
+        ("llama <|eot_id|>", "llama3"),
+        ("llama </s>", None),
+        ("gpt2 <|im_end|>", None),
+    ],
+)
+def test_a_familys_template_is_named_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, template: str | None
+) -> None:
+    model_type, _, end = base.partition(" ")
+    if end:
+        base = str(tmp_path / "gemma-3-by-name-alone")
+        Path(base).mkdir()
+        jsonl(Path(base) / "config.json", {"model_type": model_type})
+        jsonl(Path(base) / "tokenizer.json", {"added_tokens": [{"content": end}]})
+    assert template_of(base) is None  # no recipes/ here
+    monkeypatch.chdir(ROOT)
+    assert template_of(base) == (f"recipes/{template}.jinja" if template else None)
+
+
+def test_a_broken_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json: is no JSON"):
+        template_of(str(tmp_path))
+
+
+def test_a_recipe_names_the_template_of_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = jsonl(tmp_path / "docs.jsonl", {"text": "가"}), tmp_path / "recipe.yaml"
+    words = ("--from", str(file), "--out", str(out), "--base", "google/gemma-3-1b-it")
+    assert "template: that of google/gemma-3-1b-it itself" in init(*words).output
+    assert loaded(out).template.chat_template is None
+    assert "llama3.jinja" in out.read_text()  # the note
+    monkeypatch.chdir(ROOT)
+    assert "template:" not in init(*words, "--force").output
+    assert loaded(out).template.chat_template == "recipes/gemma3.jinja"
+
+
+def test_what_it_writes_can_be_checked_pinned_and_asked(
+    base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    model, out = model_folder(base, tmp_path / "model"), tmp_path / "recipe.yaml"
+    words = ("--from", str(instructions(tmp_path)), "--base", str(model), "--out", str(out))
+    assert init(*words).exit_code == 0
+    steps = yaml.safe_load(out.read_text())["steps"]
+    assert "sft" in steps and not {"reward_model", "ppo", "self_critique"} & set(steps)
+    for command in ("check", "pin", "check"):
+        more = ("--gpu-gib", "80") if command == "check" else ()
+        done = CliRunner().invoke(app, [command, "-c", str(out), *more])
+        assert done.exit_code == 0, (command, done.output, done.exception)
+        assert "note:" not in done.output
+    assert loaded(out).base_model.fingerprint == base.facts.fingerprint
+    asked = read(None, out, "instructions", None, 2, None)
+    assert [one.row["expected"] for one in asked] == ["it is gold"] * 2
+    with pytest.raises(ValueError, match=r"has no parameters.recipe.ingest.probes; .*instructions"):
+        read(None, out, "probes", None, None, None)
 
 
 def test_an_existing_recipe_is_kept(tmp_path: Path) -> None:
@@ -160,7 +243,7 @@ def test_the_yaml_explains_every_field_once(tmp_path: Path) -> None:
 
 
 def test_the_commented_recipe_is_the_recipe() -> None:
-    file = Path(__file__).parents[2] / "zenml_config.yaml"
+    file = ROOT / "zenml_config.yaml"
     content = yaml.safe_load(file.read_text())["parameters"]["recipe"]
     recipe = Recipe.model_validate(content)
     assert Recipe.model_validate(yaml.safe_load(commented(recipe))) == recipe

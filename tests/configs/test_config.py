@@ -18,6 +18,7 @@ from zenml.integrations.mlflow.flavors.mlflow_experiment_tracker_flavor import (
     MLFlowExperimentTrackerSettings,
 )
 
+from cli.run_file import pipeline_of
 from cli.schema import run_schema
 from pipelines.fine_tuning import fine_tuning
 from pipelines.post_training import post_training
@@ -64,16 +65,9 @@ def unknown_settings(settings: dict[str, Any]) -> set[str]:
     }
 
 
-def pipeline_of(text: str) -> str:
-    """The pipeline that the command in the file's comment runs."""
-    found = re.search(COMMAND, text)
-    assert found, "no command in the file's comment"
-    return found[1]
-
-
 def problems(text: str) -> set[str]:
-    pipeline, kind = PIPELINES[pipeline_of(text)]
     config = load(text)
+    pipeline, kind = PIPELINES[pipeline_of(config)]
     pipeline.prepare(recipe=kind(**config["parameters"]["recipe"]))
     found = unknown(config, PipelineRunConfiguration)
     found |= set(config["steps"]) - set(pipeline.invocations)
@@ -97,8 +91,9 @@ def test_every_key_of_a_run_is_known(file: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_the_command_in_the_comment_runs_the_file(file: str) -> None:
-    found = re.search(COMMAND, Path(file).read_text(encoding="utf-8"))
-    assert found and found.groups() == (found[1], found[1], file)
+    text = Path(file).read_text(encoding="utf-8")
+    pipeline, found = pipeline_of(load(text)), re.search(COMMAND, text)
+    assert found and found.groups() == (pipeline, pipeline, file)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -190,7 +185,7 @@ def test_required_data_are_asked_for_before_anything_runs(
 ) -> None:
     text = Path(f"recipes/{name}.yaml").read_text(encoding="utf-8")
     for role in roles:  # filled in from the top, the next one is named
-        pipeline, kind = PIPELINES[pipeline_of(text)]
+        pipeline, kind = PIPELINES[pipeline_of(load(text))]
         with pytest.raises(ValueError) as error:
             pipeline.prepare(recipe=kind(**load(text)["parameters"]["recipe"]))
         sentence = (

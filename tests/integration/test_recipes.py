@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.run_file import pipeline_of
 from posttrain.artifacts import BaseModel, Policy, Records, RewardModel
 from tests.hub import Hub, serve
 from tests.integration.conftest import ROOT, Checkout
@@ -126,7 +127,9 @@ class Runs:
         if name not in self.done:
             started = time.perf_counter()
             file = shortened(self.checkout, name)
-            pipeline = "post_training" if name in ALIGNING else "fine_tuning"
+            pipeline = pipeline_of(yaml.safe_load(file.read_bytes()))
+            command = f"zenml pipeline run pipelines.{pipeline}.{pipeline} -c recipes/{name}.yaml"
+            assert command in (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
             assert self.process.stdin is not None and self.process.stdout is not None
             self.process.stdin.write(json.dumps([pipeline, str(file)]) + "\n")
             self.process.stdin.flush()
