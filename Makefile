@@ -48,11 +48,13 @@ demo-docker: images stack-docker  ## The demo, every step in a container of its 
 bench-images: setup  ## Sizes and build times of the images
 	@. $(STATE)/env && python -m benchmarks.images
 
+# Two at a time; slow tests start processes of their own and take what time they need, one by one.
+FAST := pytest -q -n 2 --dist loadfile -m "not slow"
 test: setup  ## Tests, without the slow ones
-	@. $(STATE)/env && pytest -q -m "not slow"
+	@. $(STATE)/env && $(FAST)
 
 test-all: setup  ## Every test: browser, servers, the demo with its figures
-	@. $(STATE)/env && pytest -q
+	@. $(STATE)/env && $(FAST) && pytest -q -m slow
 
 check: setup  ## Lint, types, layers
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports
