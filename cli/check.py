@@ -59,7 +59,10 @@ def _check_run(recipe: "Recipe", gpu_gib: float | None) -> bool:
     from posttrain.checks import check_run
 
     logging.disable(logging.WARNING)  # what libraries remark, the report says in words of its own
-    report = check_run(recipe, gpu_gib)
+    try:
+        report = check_run(recipe, gpu_gib)
+    finally:
+        logging.disable(logging.NOTSET)
     for one in report.checks:
         _show(one)
     if report.memory:

@@ -25,6 +25,10 @@ Split = Annotated[
     str | None, typer.Option(help="With --recipe: a split of the hub data set, or `held_out`.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many rows.")]
+RoleOfRecipe = Annotated[
+    Literal["instructions", "preferences", "prompts", "probes"],
+    typer.Option(help="With --recipe: which of its sources."),
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Prompts answered side by side.")]
 
 
@@ -37,10 +41,7 @@ def generate(
     recipe: Annotated[
         Path | None, typer.Option(help="Run configuration whose source is read, in its place.")
     ] = None,
-    role: Annotated[
-        Literal["instructions", "preferences", "prompts", "probes"],
-        typer.Option(help="With --recipe: which of its sources."),
-    ] = "probes",
+    role: RoleOfRecipe = "probes",
     split: Split = None,
     limit: Limit = None,
     alias: Alias = None,

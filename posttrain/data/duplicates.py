@@ -77,11 +77,11 @@ class Words(WordTokenizer):  # type: ignore[misc]  # ships no types
         return words(text)
 
     def sent_tokenize(self, text: str) -> list[str]:
-        """Not asked for by MinHash."""
+        """Abstract in DataTrove's class, and not asked for by MinHash."""
         raise NotImplementedError
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
-        """Not asked for by MinHash."""
+        """Abstract in DataTrove's class, and not asked for by MinHash."""
         raise NotImplementedError
 
 
