@@ -53,7 +53,8 @@ def run_arguments(
         "user": _user(),
         "init": True,  # a first process that passes SIGTERM on: Python as the first ignores it
         "read_only": True,
-        "tmpfs": {"/tmp": "exec,mode=1777"},  # native code that is compiled at run time lands here
+        # native code that is compiled at run time lands here
+        "tmpfs": {"/tmp": "exec,mode=1777"},  # noqa: S108 -- the container's own
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "shm_size": "1g",  # processes of one stage exchange tensors there

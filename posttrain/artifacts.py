@@ -6,6 +6,7 @@ file. A folder is written once and never changed. Imports the standard library a
 
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -19,6 +20,12 @@ MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
 DATA_DOCS = "data_docs"
 TIMED = (HISTORY, DATA_DOCS)  # carry times, and no part of what the folder holds
+
+RACY = 2 * 10**9
+"""Nanoseconds within which two changes of a file may bear one time, on the coarsest file system."""
+
+_verified: dict[Path, list[tuple[str, int, int]]] = {}
+"""Folders that this process has verified, with the stamps of their files then."""
 
 Role = Literal["corpus", "instructions", "preferences", "prompts", "probes"]
 Facts = TypeVar("Facts", bound=Section)
@@ -199,6 +206,32 @@ class Manifest(Section):
     files: dict[str, str]
     """Relative path -> SHA-256."""
 
+    sha256: str
+    """Of all the other fields: a manifest is a file too."""
+
+    @classmethod
+    def sealed(cls, kind: str, stage: str, facts: Section, files: dict[str, str]) -> Self:
+        """A manifest with its own hash, over the JSON that a reader will see."""
+        fields = {"kind": kind, "stage": stage, "facts": facts.model_dump(), "files": files}
+        read_back = json.loads(cls(sha256="", **fields).model_dump_json())
+        return cls(**read_back | {"sha256": cls._hash(read_back)})
+
+    @classmethod
+    def read(cls, content: bytes) -> Self:
+        """The manifest in `content`.
+
+        Raises:
+            ValueError: it is no manifest, or not what was written.
+        """
+        manifest = cls.model_validate_json(content)
+        if cls._hash(json.loads(content)) != manifest.sha256:
+            raise ValueError("its own SHA-256 differs: it was changed after it was written")
+        return manifest
+
+    @staticmethod
+    def _hash(fields: dict[str, Any]) -> str:
+        return sha256_of({name: value for name, value in fields.items() if name != "sha256"})
+
 
 @dataclass(frozen=True)
 class Folder(Generic[Facts]):
@@ -217,7 +250,7 @@ class Folder(Generic[Facts]):
             for file in sorted(path.rglob("*"))
             if file.is_file() and file.name != MANIFEST
         }
-        manifest = Manifest(kind=cls.KIND, stage=stage, facts=facts.model_dump(), files=files)
+        manifest = Manifest.sealed(cls.KIND, stage, facts, files)
         (path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return cls(path)
 
@@ -230,9 +263,11 @@ class Folder(Generic[Facts]):
         """
         file = self.path / MANIFEST
         try:
-            manifest = Manifest.model_validate_json(file.read_bytes())
-        except (FileNotFoundError, pydantic.ValidationError) as error:
-            raise ValueError(f"{file}: not a manifest of an artifact: {error}") from error
+            manifest = Manifest.read(file.read_bytes())
+        except (FileNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"{file}: not the manifest of an artifact: {error}; run the step again"
+            ) from error
         if manifest.kind != self.KIND:
             raise ValueError(f"{file}: holds {manifest.kind!r}; {self.KIND!r} is wanted")
         return manifest
@@ -261,10 +296,14 @@ class Folder(Generic[Facts]):
     def verify(self) -> Self:
         """Compare every file with its recorded SHA-256.
 
+        Once a process: files whose sizes and times stand as they did are not read again.
+
         Raises:
             ValueError: names the files that are missing, changed, or not listed.
         """
         expected = self.manifest.files
+        if (stamps := _stamps(self.path)) == _verified.get(self.path):
+            return self
         found = {
             file.relative_to(self.path).as_posix(): sha256(file)
             for file in self.path.rglob("*")
@@ -274,6 +313,8 @@ class Folder(Generic[Facts]):
             name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
         ):
             raise ValueError(f"{self.path}: differs from its manifest in {bad}; run the step again")
+        if max(changed for _, _, changed in stamps) < time.time_ns() - RACY:
+            _verified[self.path] = stamps
         return self
 
     def made_by(self, *stages: str) -> Self:
@@ -372,6 +413,14 @@ class AiPreferences(Folder[AiPreferencesFacts]):
 
     KIND = "ai_preferences"
     FACTS = AiPreferencesFacts
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the last change of each file, the manifest too."""
+    files = ((file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file())
+    return [
+        (str(file), stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)) for file, stat in files
+    ]
 
 
 def sha256(file: Path) -> str:

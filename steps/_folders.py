@@ -23,13 +23,16 @@ class FolderMaterializer(BaseMaterializer):
     _saved: str | None = None
 
     def load(self, data_type: type[Folder[Any]]) -> Folder[Any]:
-        """The stored folder, verified where it had to be copied here.
+        """The stored folder, each file compared with its SHA-256.
 
         A local store's folder is used as it lies. A remote one is copied to the cache once a
         version: its URI names it, and artifacts never change.
+
+        Raises:
+            ValueError: a file was changed since it was written, or is missing.
         """
         if Path(self.uri).is_dir():
-            return data_type(Path(self.uri))
+            return data_type(Path(self.uri)).verify()
         local = Runtime.from_environment().cache.resolve() / "artifacts" / Path(self.uri).name
         if not local.exists():
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +40,7 @@ class FolderMaterializer(BaseMaterializer):
                 _download(self.uri, Path(staging) / "folder")
                 data_type(Path(staging) / "folder").verify()
                 (Path(staging) / "folder").rename(local)
-        return data_type(local)
+        return data_type(local).verify()
 
     def save(self, data: Folder[Any]) -> None:
         """Put the files into the store; a folder that was put together for it is then removed."""

@@ -13,7 +13,7 @@ TEMPLATES = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
-    autoescape=False,  # Markdown, from recorded facts
+    autoescape=False,  # noqa: S701 -- Markdown, from recorded facts
 )
 
 

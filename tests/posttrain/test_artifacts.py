@@ -1,9 +1,19 @@
-import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import MANIFEST, Chats, Quarantine, QuarantineFacts, Records, RecordsFacts
+from posttrain.artifacts import (
+    MANIFEST,
+    Chats,
+    Manifest,
+    Quarantine,
+    QuarantineFacts,
+    Records,
+    RecordsFacts,
+)
+from posttrain.recipe.section import Section
 
 
 @pytest.fixture
@@ -27,20 +37,51 @@ def test_a_file_too_many_is_named(folder: Records) -> None:
         folder.verify()
 
 
+def test_no_byte_of_a_manifest_can_be_flipped_unseen(folder: Records) -> None:
+    file = folder.path / MANIFEST
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        flipped = bytes([whole[position] ^ 1])
+        file.write_bytes(whole[:position] + flipped + whole[position + 1 :])
+        with pytest.raises(ValueError, match=r"manifest\.json"):
+            folder.verify()
+
+
+def test_a_truncated_manifest_is_refused(folder: Records) -> None:
+    file = folder.path / MANIFEST
+    whole = file.read_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 3):
+        file.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="not the manifest"):
+            folder.verify()
+
+
+def test_what_was_verified_is_verified_again_once_it_changes(folder: Records) -> None:
+    an_hour_ago = time.time() - 3600
+    for file in folder.path.iterdir():
+        os.utime(file, (an_hour_ago, an_hour_ago))
+    folder.verify()
+    (folder.path / "corpus.parquet").write_bytes(b"rowz")
+    with pytest.raises(ValueError, match="differs from its manifest"):
+        folder.verify()
+
+
 def test_another_kind_is_refused(folder: Records) -> None:
     with pytest.raises(ValueError, match="holds 'records'; 'chats' is wanted"):
         _ = Chats(folder.path).manifest
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not a manifest"):
+    with pytest.raises(ValueError, match="not the manifest"):
         _ = Records(tmp_path).facts
 
 
 def test_facts_of_another_release_are_told_from_ours(folder: Records) -> None:
-    manifest = json.loads((folder.path / MANIFEST).read_bytes())
-    del manifest["facts"]["num_rows"]
-    (folder.path / MANIFEST).write_text(json.dumps(manifest))
+    class Others(Section):
+        sources: dict[str, str]
+
+    manifest = Manifest.sealed("records", "ingest", Others(sources={}), folder.manifest.files)
+    (folder.path / MANIFEST).write_text(manifest.model_dump_json())
     with pytest.raises(ValueError, match=r"manifest\.json: its facts .* differ: num_rows\); run"):
         _ = folder.facts
 

@@ -47,3 +47,10 @@ def test_each_type_loads_as_itself(made: Records, tmp_path: Path) -> None:
     materializer = store(tmp_path / "store")
     materializer.save(made)
     assert type(materializer.load(Records)) is Records
+
+
+def test_a_damaged_folder_is_not_loaded(made: Records, tmp_path: Path) -> None:
+    store(tmp_path / "store").save(made)
+    (tmp_path / "store" / "corpus.parquet").write_bytes(b"0ne")
+    with pytest.raises(ValueError, match=r"differs from its manifest in \['corpus.parquet'\]"):
+        store_again(tmp_path / "store").load(Records)

@@ -1,0 +1,88 @@
+"""Store small results and HTML pages with their SHA-256: ZenML compares no hash on loading."""
+
+import hashlib
+from typing import Any, ClassVar
+
+from zenml.materializers.base_materializer import BaseMaterializer
+from zenml.materializers.materializer_registry import materializer_registry
+from zenml.materializers.pydantic_materializer import PydanticMaterializer
+from zenml.materializers.structured_string_materializer import StructuredStringMaterializer
+from zenml.types import HTMLString
+
+from posttrain.recipe.section import Section
+
+SUMS = "SHA256SUMS"
+"""As `sha256sum --check` reads it."""
+
+
+class ReportMaterializer(PydanticMaterializer):
+    """A small model of ours as JSON."""
+
+    ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Section,)
+
+    def save(self, data: Any) -> None:
+        """Write the JSON and its hash."""
+        super().save(data)
+        _seal(self)
+
+    def load(self, data_type: type[Any]) -> Any:
+        """The model that was saved.
+
+        Raises:
+            ValueError: a file was changed since, or is missing.
+        """
+        _check(self)
+        return super().load(data_type)
+
+
+class PageMaterializer(StructuredStringMaterializer):
+    """An HTML page, as the dashboard shows it."""
+
+    def save(self, data: Any) -> None:
+        """Write the page and its hash."""
+        super().save(data)
+        _seal(self)
+
+    def load(self, data_type: type[Any]) -> Any:
+        """The page that was saved.
+
+        Raises:
+            ValueError: a file was changed since, or is missing.
+        """
+        _check(self)
+        return super().load(data_type)
+
+
+# ZenML has one of its own for pages, and keeps whichever came first
+materializer_registry.register_and_overwrite_type(HTMLString, PageMaterializer)
+
+
+def _seal(artifact: BaseMaterializer) -> None:
+    lines = [f"{sha}  {name}\n" for name, sha in _hashes(artifact).items()]
+    with artifact.artifact_store.open(f"{artifact.uri}/{SUMS}", "w") as stream:
+        stream.write("".join(lines))
+
+
+def _check(artifact: BaseMaterializer) -> None:
+    found = _hashes(artifact)
+    try:
+        with artifact.artifact_store.open(f"{artifact.uri}/{SUMS}", "r") as stream:
+            lines = stream.read().splitlines()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise ValueError(f"{artifact.uri}/{SUMS}: {error}; run the step again") from error
+    expected = {name: sha for sha, _, name in (line.partition("  ") for line in lines)}
+    if bad := sorted(
+        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+    ):
+        raise ValueError(f"{artifact.uri}: differs from {SUMS} in {bad}; run the step again")
+
+
+def _hashes(artifact: BaseMaterializer) -> dict[str, str]:
+    store = artifact.artifact_store
+    hashes = {}
+    for listed in sorted(map(str, store.listdir(artifact.uri))):
+        name = listed.rstrip("/").rpartition("/")[2]  # some stores list whole paths
+        if name != SUMS and not store.isdir(f"{artifact.uri}/{name}"):
+            with store.open(f"{artifact.uri}/{name}", "rb") as stream:
+                hashes[name] = hashlib.sha256(stream.read()).hexdigest()
+    return hashes
