@@ -12,7 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter
 
 from posttrain.recipe.promotion import PromotionRecipe
-from posttrain.registry.gate import Champion, judge
+from posttrain.registry.comparison import Champion
+from posttrain.registry.gate import judge
 from posttrain.registry.history import decision
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
 from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve
@@ -27,7 +28,7 @@ from posttrain.reports import (
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
-GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_policy"
+GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_rules"
 """Tags of a version: the gate's last word, its sentences, its outcomes and its rules as JSON."""
 
 EVERY_RULE = "every rule of the gate holds"
