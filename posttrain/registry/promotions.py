@@ -19,7 +19,7 @@ from typing import Literal
 from mlflow import MlflowClient
 
 from posttrain.registry import history as lines
-from posttrain.registry.lock import LEASE_SECONDS, Lease, exclusive
+from posttrain.registry.lock import Lease, exclusive
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias, resolve
 from posttrain.registry.writes import patiently
 from posttrain.reports import HistoryEntry, RuleOutcome
@@ -164,14 +164,12 @@ def promoted(
 
 
 @contextmanager
-def decide(
-    client: MlflowClient, name: str, who: str, source: int, lease_seconds: float = LEASE_SECONDS
-) -> Iterator[Settled]:
+def decide(client: MlflowClient, name: str, who: str, source: int) -> Iterator[Settled]:
     """Take the lock and settle what is there: lines that were begun, aliases moved past us.
 
     `source` is a version that exists.
     """
-    with exclusive(client, name, who, lease_seconds) as lease:
+    with exclusive(client, name, who) as lease:
         entries = tuple(_settled(lease, entry) for entry in lines.read(client, name))
         champion = champion_of(client, name)
         for entry in _outside(client, name, entries, champion):
