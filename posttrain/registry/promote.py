@@ -7,6 +7,7 @@ person does, by `posttrain registry promote`.
 
 from functools import partial
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter
@@ -16,7 +17,7 @@ from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import as_metrics, judge
 from posttrain.registry.history import decision
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
-from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve
+from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve, tag_name
 from posttrain.registry.writes import patiently
 from posttrain.reports import (
     Evaluation,
@@ -25,7 +26,6 @@ from posttrain.reports import (
     RegisteredVersion,
     RuleOutcome,
 )
-from posttrain.tracking import log_figures
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
@@ -104,7 +104,8 @@ def examine(
         rival = Champion(champion, read_evaluation(client, theirs))
     outcomes = judge(evaluation, rival, recipe)
     passed = all(outcome.passed for outcome in outcomes)
-    log_figures("gate", as_metrics(outcomes))
+    if mlflow.active_run() is not None:  # the step's, where there is one
+        mlflow.log_metrics({tag_name(name): value for name, value in as_metrics(outcomes).items()})
     for tag, text in {
         GATE: "passed" if passed else "failed",
         REASONS: "\n".join(outcome.reason for outcome in outcomes),
