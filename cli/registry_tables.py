@@ -28,6 +28,7 @@ DECIDED = {
     "approve": "approved",
     "rollback": "taken back",
     "reject": "rejected",
+    "refuse": "refused by the gate",
     "outside": "moved outside",
 }
 HASHES = ("_hash", "fingerprint")
