@@ -8,6 +8,7 @@ answer win; who comes second is told what was decided.
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -105,14 +106,12 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
     from zenml.exceptions import IllegalOperationError
 
     if found.answer is None:
-        try:
+        with suppress(IllegalOperationError):  # another was first: the run tells what was decided
             Client().resolve_run_wait_condition(
                 found.condition,
                 resolution=RunWaitConditionResolution.CONTINUE,
                 result=answer.model_dump(mode="json"),
             )
-        except IllegalOperationError:
-            pass  # answered in this moment: what was decided is read off the run
     elif found.answer.decision != answer.decision:
         raise ValueError(
             f"{found.run} is paused, and {found.answer.who} answered {found.answer.decision!r} "

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from posttrain.recipe.section import Section
 from posttrain.reports import RuleOutcome
@@ -11,7 +11,9 @@ Decision = Literal["approve", "overrule", "reject"]
 Text = Annotated[str, Field(pattern=r"\S", max_length=2000)]
 """Not empty, nor blanks alone."""
 
-UNANSWERED = {"decision": "", "who": "", "why": ""}
+UNANSWERED: dict[str, JsonValue] = {
+    "default": {"decision": "", "who": "", "why": ""},
+}
 """What the dashboard's editor starts with. It fits no schema: nobody approves by one click."""
 
 
@@ -81,7 +83,7 @@ class Answer(Section):
 class Approval(Answer):
     """The answer about a version that the gate passes."""
 
-    model_config = ConfigDict(json_schema_extra={"default": UNANSWERED})
+    model_config = ConfigDict(json_schema_extra=UNANSWERED)
 
     decision: Literal["approve", "reject"]
     """`approve` makes the version the champion."""
@@ -94,7 +96,7 @@ class Approval(Answer):
 class Overruling(Answer):
     """The answer about a version that the gate refuses."""
 
-    model_config = ConfigDict(json_schema_extra={"default": UNANSWERED})
+    model_config = ConfigDict(json_schema_extra=UNANSWERED)
 
     decision: Literal["overrule", "reject"]
     """`overrule` makes the version the champion against the gate."""

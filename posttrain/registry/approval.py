@@ -5,25 +5,20 @@ The same functions serve the pipeline `promotion` and the commands that act wher
 
 import logging
 
+import pydantic
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.approvals import Answer, Proposal
 from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry import promotions
-from posttrain.registry.gate import Champion, judge
-from posttrain.registry.rules import kept_rules
-from posttrain.registry.versions import (
-    CHALLENGER,
-    CHAMPION,
-    LINEAGE,
-    by_alias,
-    read_evaluation,
-    resolve,
-)
+from posttrain.registry.promote import POLICY, examine
+from posttrain.registry.promotions import ChampionChanged, champion_of
+from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
 from posttrain.reports import Evaluation, HistoryEntry, RegisteredVersion
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def challenger(name: str, alias_or_version: str) -> tuple[RegisteredVersion, Evaluation]:
@@ -33,25 +28,19 @@ def challenger(name: str, alias_or_version: str) -> tuple[RegisteredVersion, Eva
         ValueError: it does not exist, is the champion already, or has no evaluation to show.
     """
     client = MlflowClient()
-    version = resolve(client, name, alias_or_version)
-    champion = by_alias(client, name, CHAMPION)
-    if champion is not None and champion.version == version.version:
-        raise ValueError(f"{name} version {version.version} is the champion already")
-    evaluation = read_evaluation(client, version)
+    entry = resolve(client, name, alias_or_version)
+    number = int(entry.version)
+    if champion_of(client, name) == number:
+        raise ValueError(f"{name}: version {number} is the champion already")
+    evaluation = read_evaluation(client, entry)
     if evaluation is None:
         raise ValueError(
-            f"{name} version {version.version} has no evaluation that this release can read; run "
-            "its pipeline again, which measures and registers it anew"
+            f"{name}: version {number} has no evaluation that this release can read; run its "
+            "pipeline again, which measures and registers it anew"
         )
-    return (
-        RegisteredVersion(
-            name=name,
-            version=int(version.version),
-            content_hash=version.tags.get("content_hash", ""),
-            is_new=False,
-        ),
-        evaluation,
-    )
+    content = entry.tags.get("content_hash", "")
+    found = RegisteredVersion(name=name, version=number, content_hash=content, is_new=False)
+    return found, evaluation
 
 
 def propose(
@@ -65,14 +54,29 @@ def propose(
         ValueError: no rules are given and the registry holds none.
     """
     client = MlflowClient()
-    current = by_alias(client, version.name, CHAMPION)
-    rival = current and Champion(int(current.version), read_evaluation(client, current))
-    rules = rules or kept_rules(client, version.name, version.version)
+    entry = resolve(client, version.name, str(version.version))
+    champion = champion_of(client, version.name)
+    rules = rules or _kept_rules(entry)
     return Proposal(
         name=version.name,
         version=version.version,
-        champion=rival.version if rival else None,
-        outcomes=judge(evaluation, rival, rules),
+        champion=champion,
+        outcomes=examine(client, entry, evaluation, rules, champion),
+    )
+
+
+def page(proposal: Proposal, evaluation: Evaluation) -> str:
+    """The report with the gate's new word on top."""
+    tags = resolve(MlflowClient(), proposal.name, str(proposal.version)).tags
+    lineage = {
+        tag.removeprefix(LINEAGE): text for tag, text in tags.items() if tag.startswith(LINEAGE)
+    }
+    return render(
+        evaluation,
+        {},  # curves lie with the run that trained it
+        proposal.outcomes,
+        {role: data.counts for role, data in evaluation.data.items()},
+        {"version": f"{proposal.name} {proposal.version}", **lineage},
     )
 
 
@@ -83,92 +87,69 @@ def decide(proposal: Proposal, answer: Answer, who: str) -> HistoryEntry:
         ValueError: another version has become champion since the person was asked, or the gate
             refuses the version and the answer does not overrule it.
     """
-    client = MlflowClient()
-    name, version = proposal.name, proposal.version
+    client, name, version = MlflowClient(), proposal.name, proposal.version
     if answer.decision == "approve" and not proposal.passed:
         raise ValueError(
-            f"{name} version {version}: the gate refuses it ({proposal.refusal}); reject it, or "
+            f"{name}: the gate refuses version {version} ({proposal.refusal}); reject it, or "
             "overrule the gate"
         )
-    _tell_of_newer(client, proposal)
     if (done := _done_already(client, proposal, answer, who)) is not None:
         return done
+    _tell_of_newer(client, proposal)
+    said = {"who": who, "why": answer.why}
     if answer.decision == "reject":
-        return promotions.reject(
-            client, name, version, who=who, why=answer.why, outcomes=proposal.outcomes
+        return promotions.reject(client, name, version, outcomes=proposal.outcomes, **said)
+    try:
+        return promotions.move(
+            client,
+            name,
+            version,
+            action="approve",
+            outcomes=proposal.outcomes,
+            expected_champion=proposal.champion,
+            **said,
         )
-    _check_champion(client, proposal)
-    return promotions.move(
-        client,
-        name,
-        version,
-        action="approve",
-        who=who,
-        why=answer.why,
-        outcomes=proposal.outcomes,
-        expected_champion=proposal.champion,
-    )
+    except ChampionChanged as error:
+        raise ValueError(
+            f"{error}. Version {version} was judged beside another champion, so nothing was moved. "
+            "Ask anew: run the pipeline promotion, or "
+            f"`posttrain registry approve {version}`, which judges it beside the new one"
+        ) from error
 
 
-def page(proposal: Proposal, evaluation: Evaluation) -> str:
-    """The report with the gate's new word on top."""
-    return render(
-        evaluation,
-        {},  # curves lie with the run that trained it
-        proposal.outcomes,
-        {role: data.counts for role, data in evaluation.data.items()},
-        _lineage(MlflowClient(), proposal),
-    )
+def _kept_rules(entry: ModelVersion) -> PromotionRecipe:
+    where, text = f"{entry.name}: version {entry.version}", entry.tags.get(POLICY)
+    wanted = "name rules by `gate` in the recipe of the pipeline promotion"
+    if text is None:
+        raise ValueError(f"{where} was never judged by a gate; {wanted}")
+    try:
+        return PromotionRecipe.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise ValueError(
+            f"{where} holds rules of another release ({error.error_count()} fields differ); "
+            f"{wanted}"
+        ) from error
 
 
 def _done_already(
     client: MlflowClient, proposal: Proposal, answer: Answer, who: str
 ) -> HistoryEntry | None:
-    """The last entry, where it is this very answer: a step that was killed after it runs again."""
-    entries = promotions.history(client, proposal.name)
-    if not entries:
+    """The last line, where it is this very answer: a step that was killed after it runs again."""
+    with promotions.decide(client, proposal.name, who, proposal.version) as state:
+        last = state.entries[-1] if state.entries else None
+    action = "reject" if answer.decision == "reject" else "approve"
+    wanted = (action, proposal.version, who, answer.why, "done")
+    if last is None or (last.action, last.version, last.who, last.why, last.state) != wanted:
         return None
-    last, action = entries[-1], "reject" if answer.decision == "reject" else "approve"
-    told = (last.action, last.version, last.who, last.why)
-    return last if told == (action, proposal.version, who, answer.why) else None
-
-
-def _check_champion(client: MlflowClient, proposal: Proposal) -> None:
-    """`move` looks again under its lock; here it is said in words."""
-    current = by_alias(client, proposal.name, CHAMPION)
-    now = int(current.version) if current else None
-    if now != proposal.champion:
-        raise ValueError(
-            f"{proposal.name}: the champion is {_said(now)}, and was {_said(proposal.champion)} "
-            f"when version {proposal.version} was put before a person; nothing was moved. Ask "
-            "anew, by the pipeline `promotion` or by `posttrain registry approve "
-            f"{proposal.version}`: the gate then compares with the new champion"
-        )
-
-
-def _lineage(client: MlflowClient, proposal: Proposal) -> dict[str, str]:
-    """Where the version came from, as its tags tell it."""
-    tags = resolve(client, proposal.name, str(proposal.version)).tags
-    return {
-        "version": f"{proposal.name} {proposal.version}",
-        **{
-            tag.removeprefix(LINEAGE): value
-            for tag, value in tags.items()
-            if tag.startswith(LINEAGE)
-        },
-    }
+    return last
 
 
 def _tell_of_newer(client: MlflowClient, proposal: Proposal) -> None:
     current = by_alias(client, proposal.name, CHALLENGER)
     if current is not None and int(current.version) != proposal.version:
-        logger.warning(
-            "%s: version %s is the challenger by now; the answer is about version %s alone",
+        log.warning(
+            "%s: version %s is the challenger by now; the answer is about version %d alone",
             proposal.name,
             current.version,
             proposal.version,
         )
-
-
-def _said(champion: int | None) -> str:
-    return f"version {champion}" if champion else "none"
