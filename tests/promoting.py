@@ -121,14 +121,13 @@ class Model:
         )
 
     def say(self, *words: str) -> tuple[int, str]:
-        """Its exit code and its last words."""
+        """Its exit code, and what it said."""
         return done(self.start(*words))
 
 
 def done(process: "subprocess.Popen[str]") -> tuple[int, str]:
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    said = (out if process.returncode == 0 else err).strip().splitlines()
-    return process.returncode, said[-1] if said else ""
+    return process.returncode, " ".join((out if process.returncode == 0 else err).split())
 
 
 class Run:
