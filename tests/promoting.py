@@ -28,7 +28,7 @@ from tests import samples
 from tests.integration.conftest import Checkout
 
 GATE = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.85),), automatic=False)
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = 600
 LEASE_SECONDS = 16
 """ZenML's own is 15 where the waiter looks every second."""
 
