@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from posttrain.artifacts import Reference
+from posttrain.artifacts import Reference, RegisteredBase
+from posttrain.profiles import DataDrift, RoleProfile
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
@@ -139,6 +140,12 @@ class RoleData(Section):
     quarantined: dict[str, int]
     """Reason -> rows."""
 
+    files: dict[str, str] = Field(default_factory=dict)
+    """Source file -> SHA-256 of its bytes; empty for a hub data set."""
+
+    profile: RoleProfile | None = None
+    """What the rows look like; the next run's are compared with it."""
+
 
 class Training(Section):
     """How one stage was trained."""
@@ -221,6 +228,18 @@ class Evaluation(Section):
 
     trainings: tuple[Training, ...] = ()
     """Every trained stage, in the order of training."""
+
+    drift: DataDrift | None = None
+    """The data against those of the champion, as `validate` last found them."""
+
+    base_version: RegisteredBase | None = None
+    """The registered version that the base was made from."""
+
+    constitution: str | None = None
+    """SHA-256 of the constitution's file; None without self-critique."""
+
+    libraries: dict[str, str] = Field(default_factory=dict)
+    """Library -> its version, where the models were measured: the image that trained them."""
 
     def figure(self, stage: str, name: str) -> Figure | None:
         """One figure of one stage (`final`: the last), or None where it was not measured."""
