@@ -313,7 +313,7 @@ class Folder(Generic[Facts]):
     def content_hash(self) -> str:
         """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
 
-        Curves and Data Docs are left out, which carry times, and the comparison with the champion of
+        Left out: curves and Data Docs, which carry times, and the comparison with the champion of
         the moment.
         """
         manifest = self.manifest

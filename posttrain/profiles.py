@@ -34,6 +34,17 @@ class RoleProfile(Section):
     """Those that the role has: preferences alone have `preferred`."""
 
 
+class ChampionData(Section):
+    """The data of the champion's run, as far as the registry tells."""
+
+    version: int | None = None
+    """None where there is no champion, or no registry."""
+
+    profiles: dict[str, RoleProfile] = Field(default_factory=dict)
+    note: str = ""
+    """Why nothing is known."""
+
+
 class Shift(Section):
     """One bin's share, then and now."""
 

@@ -302,6 +302,11 @@ class Promotion(Section):
     outcomes: tuple[RuleOutcome, ...]
     previous_champion: int | None
 
+    @property
+    def refused(self) -> bool:
+        """Whether a rule stands against it; without one a person may still decide."""
+        return not self.promoted and not all(outcome.passed for outcome in self.outcomes)
+
 
 class HistoryEntry(Section):
     """A line of the promotion history; without holes in numbers, or between `to` and `from`."""

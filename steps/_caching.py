@@ -40,6 +40,11 @@ def on_data(recipe: IngestRecipe) -> CachePolicy:
     return _on_source("posttrain.data.ingest", "data_", recipe)
 
 
+def on_champion(recipe: IngestRecipe, model_name: str) -> CachePolicy:
+    """A policy for `validate` that compares again when the champion has other data than these."""
+    return _on_source("posttrain.data.validate", "champion_", recipe, model_name)
+
+
 def on_base(recipe: BaseModelRecipe, template: TemplateRecipe) -> CachePolicy:
     """A policy for `base_model` that re-runs it when a branch, an alias or the template changes."""
     return _on_source("posttrain.models.base", "base_", recipe, template.chat_template)

@@ -22,7 +22,14 @@ from posttrain.evaluate import alignment, bootstrap, harness, probes
 from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.held_out import answering_of, held_out_hash, held_out_texts
 from posttrain.evaluate.perplexity import Scored, bits_per_byte, of_tokens, text_losses
-from posttrain.evaluate.recorded import ai_judge_of, data_of, reward_of, trainings
+from posttrain.evaluate.recorded import (
+    ai_judge_of,
+    data_of,
+    drift_of,
+    libraries,
+    reward_of,
+    trainings,
+)
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
@@ -126,6 +133,10 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
         base=stages.base.facts.reference,
         data=data,
         trainings=trainings(stages.domain, stages.trained),
+        drift=drift_of(quarantine),
+        base_version=stages.base.facts.registered,
+        constitution=revisions.facts.constitution if revisions is not None else None,
+        libraries=libraries(),
     )
 
 

@@ -70,3 +70,7 @@ class PromotionRecipe(Section):
 
     automatic: bool = True
     """Move the `champion` alias when the gate passes; else a person decides."""
+
+    on_refusal: Literal["report", "fail"] = "report"
+    """What a run does whose version the gate refuses: end well and tell (log line, alert), or fail,
+    so that a scheduler sees it by the exit code."""
