@@ -19,9 +19,10 @@ def validate(
     Annotated[HTMLString, "data_report"],
 ]:
     """Quarantine rows that break a rule; fail where too many of a role do."""
+    from posttrain.cost import measured
     from posttrain.data.validate import validate
 
-    validated = validate(records, recipe)
+    validated = measured(validate, records, recipe)
     report = HTMLString(validated.report_html)
     if validated.failures:
         # A failed step's outputs are lost: what a person needs to see is saved first.

@@ -18,6 +18,7 @@ from posttrain.artifacts import (
     Tokens,
 )
 from posttrain.contract import check_made_for
+from posttrain.cost import costs_of, folders_in, measuring
 from posttrain.evaluate import alignment, bootstrap, harness, probes
 from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.held_out import answering_of, held_out_hash, held_out_texts
@@ -40,7 +41,7 @@ from posttrain.reports import (
     Stage,
     StageEvaluation,
 )
-from posttrain.tracking import log_figures, read_history
+from posttrain.tracking import EVALUATE, log_cost, log_figures, read_history
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
         ValueError: base and tokens do not belong together, a probe has no question, or the recipe
             names a benchmark that is not there.
     """
+    with measuring() as meter:
+        evaluation = _evaluated(stages, quarantine, recipe)
+    cost = meter.cost(EVALUATE)
+    log_cost(cost)
+    costs = (*costs_of(folders_in(stages)), cost)
+    return evaluation.model_copy(update={"costs": costs})
+
+
+def _evaluated(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -> Evaluation:
     prepare(recipe.seed)
     tokens, data = stages.tokens.verify(), data_of(stages.tokens, quarantine.verify())
     made = tokens.facts
@@ -184,7 +194,9 @@ def _measured(
             measured.append(
                 StageEvaluation(stage=stage, figures=figures, samples=samples, warnings=warnings)
             )
-            log_figures(stage, {name: figure.value for name, figure in figures.items()})
+            log_figures(
+                f"{EVALUATE}/{stage}", {name: figure.value for name, figure in figures.items()}
+            )
     return tuple(measured), benchmarks, scored
 
 
