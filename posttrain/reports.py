@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from posttrain.artifacts import Reference
+from posttrain.artifacts import Reference, RegisteredBase
+from posttrain.profiles import DataDrift, RoleProfile
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
@@ -156,6 +157,12 @@ class RoleData(Section):
     quarantined: dict[str, int]
     """Reason -> rows."""
 
+    files: dict[str, str] = Field(default_factory=dict)
+    """Source file -> SHA-256 of its bytes; empty for a hub data set."""
+
+    profile: RoleProfile | None = None
+    """What the rows look like; the next run's are compared with it."""
+
 
 class Training(Section):
     """How one stage was trained."""
@@ -268,6 +275,18 @@ class Evaluation(Section):
     costs: tuple[StepCost, ...] = ()
     """What each step up to this one took, in the order of the run."""
 
+    drift: DataDrift | None = None
+    """The data against those of the champion, as `validate` last found them."""
+
+    base_version: RegisteredBase | None = None
+    """The registered version that the base was made from."""
+
+    constitution: str | None = None
+    """SHA-256 of the constitution's file; None without self-critique."""
+
+    libraries: dict[str, str] = Field(default_factory=dict)
+    """Library -> its version, where the models were measured: the image that trained them."""
+
     items: dict[str, Items] = Field(default_factory=dict)
     """Figure of the last stage -> its items; not of scores and benchmarks. Empty in evaluations
     that the registry holds from before."""
@@ -364,6 +383,11 @@ class Promotion(Section):
 
     outcomes: tuple[RuleOutcome, ...]
     previous_champion: int | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a rule stands against it; without one a person may still decide."""
+        return not self.promoted and not all(outcome.passed for outcome in self.outcomes)
 
 
 class HistoryEntry(Section):

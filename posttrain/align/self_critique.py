@@ -33,7 +33,7 @@ from posttrain.align.revisions_report import SAMPLES
 from posttrain.align.revisions_report import render as render
 from posttrain.align.rows import Prompt, read, read_prompts, sampling_by
 from posttrain.align.write import write_policy
-from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens
+from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens, sha256
 from posttrain.contract import check_tokens
 from posttrain.data.chat import Message
 from posttrain.models.device import prepare
@@ -236,6 +236,7 @@ def write_revisions(
         num_samples=len(drafts),
         dropped=dict(sorted(dropped.items())),
         critic_accuracy=critic.accuracy,
+        constitution=sha256(Path(recipe.constitution)),
     )
     return Revisions.write(folder, "self_critique", facts)
 

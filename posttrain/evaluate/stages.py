@@ -23,13 +23,20 @@ from posttrain.evaluate import alignment, bootstrap, harness, probes
 from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.held_out import answering_of, held_out_hash, held_out_texts
 from posttrain.evaluate.perplexity import Scored, byte_items, text_losses, token_items
-from posttrain.evaluate.recorded import ai_judge_of, data_of, reward_of, trainings
+from posttrain.evaluate.recorded import (
+    ai_judge_of,
+    data_of,
+    drift_of,
+    libraries,
+    reward_of,
+    trainings,
+)
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.progress import seconds_between
-from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.evaluation import EvaluationRecipe, Language
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import (
@@ -42,7 +49,10 @@ from posttrain.reports import (
     Stage,
     StageEvaluation,
 )
-from posttrain.tracking import EVALUATE, log_cost, log_figures, read_history
+from posttrain.tracking import EVALUATE, log_cost, log_figures, log_page, read_history
+
+PAGE = "report.html"
+"""The report among the artifacts of `evaluate`'s run in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,10 @@ def _evaluated(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe)
         base=stages.base.facts.reference,
         data=data,
         trainings=trainings(stages.domain, stages.trained),
+        drift=drift_of(quarantine),
+        base_version=stages.base.facts.registered,
+        constitution=revisions.facts.constitution if revisions is not None else None,
+        libraries=libraries(),
         items=items,
     )
 
@@ -146,14 +160,17 @@ def report(
     evaluation: Evaluation,
     promotion: PromotionRecipe,
     lineage: Mapping[str, str],
+    language: Language = "en",
 ) -> str:
-    """The static HTML report: verdict, stages, curves, samples, data, lineage.
+    """The static HTML report: verdict, stages, curves, samples, data, cost, lineage.
 
-    `lineage` names the run (`zenml_run`) and the code; data and bases are added to it.
+    `lineage` names the run (`zenml_run`) and the code; data, bases and libraries are added to it.
+    MLflow's run gets a copy, `report.html`.
     """
+    libraries = [f"{name} {version}" for name, version in evaluation.libraries.items()]
     curves: dict[str, Path] = {"base_finetune": stages.domain.path}
     curves |= {stage: trained.path for stage, trained in stages.trained.items()}
-    return render(
+    page = render(
         evaluation,
         {stage: read_history(folder) for stage, folder in curves.items()},
         judge(evaluation, None, promotion),
@@ -166,8 +183,13 @@ def report(
             "base": stages.base.facts.fingerprint,
             "domain base": stages.domain.facts.fingerprint,
             **{f"data: {role}": sha for role, sha in evaluation.data_hashes.items()},
+            **({"libraries": ", ".join(libraries)} if libraries else {}),
         },
+        promotion,
+        language,
     )
+    log_page(PAGE, page)
+    return page
 
 
 def _measured(

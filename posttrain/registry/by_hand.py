@@ -1,7 +1,7 @@
 """What a person decides: the gate judges anew, by the rules that the version's run recorded.
 
 The rules are the section `promotion` of that run's recipe; its `promote` step leaves them on the
-version, in the tag `gate_policy`, so that nobody needs the run's file.
+version, in the tag `gate_rules`, so that nobody needs the run's file.
 """
 
 from dataclasses import dataclass

@@ -99,7 +99,7 @@ def resolve(client: MlflowClient, name: str, alias_or_version: str) -> ModelVers
     else:
         version = by_alias(client, name, alias_or_version)
     if version is None:
-        raise ValueError(f"{name}@{alias_or_version}: {_what_exists(client, name)}")
+        raise ValueError(f"{name}@{alias_or_version}: {what_exists(client, name)}")
     return version
 
 
@@ -163,7 +163,8 @@ def tag_name(text: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", text)
 
 
-def _what_exists(client: MlflowClient, name: str) -> str:
+def what_exists(client: MlflowClient, name: str) -> str:
+    """What a person may have meant, for an error that names what is not there."""
     try:
         model = client.get_registered_model(name)
     except MlflowException as error:
