@@ -30,7 +30,7 @@ def lineage() -> dict[str, str]:
 def images(run: PipelineRunResponse) -> list[str]:
     """Image of each step, by name or digest, each once; none where steps run without one."""
     snapshot, stack = run.snapshot, run.stack
-    if snapshot is None or stack is None:
+    if snapshot is None or snapshot.build is None or stack is None:
         return []
     orchestrator = stack.components[StackComponentType.ORCHESTRATOR][0]
     if orchestrator.flavor_name == "local":  # reads the images' names and starts none

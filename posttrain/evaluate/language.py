@@ -50,9 +50,8 @@ class Text:
         """Both, of which the page shows one."""
         if self.en == self.ko:
             return escape(self.en)
-        return Markup(
-            '<span class="en" lang="en">{}</span><span class="ko" lang="ko">{}</span>'
-        ).format(self.en, self.ko)
+        spans = '<span class="en" lang="en">{}</span><span class="ko" lang="ko">{}</span>'
+        return Markup(spans).format(self.en, self.ko)
 
     def __bool__(self) -> bool:
         return bool(self.en or self.ko)
@@ -88,7 +87,7 @@ def joined(separator: str, texts: Sequence[Text]) -> Text:
 
 
 def in_words(texts: Sequence[Text]) -> Text:
-    """`a`, `a and b`, `a, b and c`; Korean lists by commas, since its `and` bends to what it joins."""
+    """`a`, `a and b`, `a, b and c`; Korean by commas, since its `and` bends to what it joins."""
     english = [text.en for text in texts]
     last = f" and {english[-1]}" if len(english) > 1 else ""
     listed = ", ".join(english[:-1]) + last if last else english[0]
