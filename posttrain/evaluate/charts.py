@@ -33,8 +33,8 @@ INK = {
 """Colours that matplotlib is told, and what the page makes of them."""
 
 MUTED, RULE, *SERIES = INK
-WIDTH, HEIGHT = 3.6, 1.9
-"""Inches; the page scales a chart to its column."""
+SMALL, WIDE = (3.6, 1.9), (6.4, 2.9)
+"""Inches, of a chart in a row of three and of one by itself; the page scales it to its column."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -126,7 +126,7 @@ def through_stages(name: str, stages: Sequence[str], figures: Sequence[Figure | 
 def scatter(name: str, groups: Sequence[Series]) -> str:
     """Points of several groups: `steps` are their x, `values` their y."""
     with mpl.rc_context(STYLE):
-        canvas, axes = _axes()
+        canvas, axes = _axes(WIDE)
         for group, color in zip(groups, SERIES, strict=False):
             axes.plot(
                 group.steps,
@@ -145,7 +145,7 @@ def scatter(name: str, groups: Sequence[Series]) -> str:
 def frontier(name: str, path: Series, points: Sequence[Point]) -> str:
     """Score against KL: `path` is training's own way there, and each stage a point."""
     with mpl.rc_context(STYLE):
-        canvas, axes = _axes()
+        canvas, axes = _axes(WIDE)
         axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
         axes.plot(path.steps, path.values, "o-", color=MUTED, linewidth=1, markersize=2.5, zorder=2)
         for point, color in zip(points, SERIES, strict=False):
@@ -188,8 +188,8 @@ def finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _axes() -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=(WIDTH, HEIGHT), layout="constrained")
+def _axes(size: tuple[float, float] = SMALL) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=size, layout="constrained")
     axes = canvas.subplots()
     axes.grid(axis="y")
     axes.set_axisbelow(True)

@@ -1,12 +1,17 @@
 """The gate's outcomes in sentences, from the figures that it recorded.
 
-English keeps the gate's own words, which say most; other languages are told the figures anew.
+Of a comparison, English keeps the gate's own words, which say most.
 """
 
+from functools import partial
+
 from posttrain.evaluate.language import Text, both, catalogue, plain, say
-from posttrain.evaluate.wording import figure_label, short_label, stage_label
+from posttrain.evaluate.wording import figure_label, label, short_label
 from posttrain.registry.comparison import number
 from posttrain.reports import RuleOutcome
+
+CONFIDENT = "with 95 % confidence"
+"""How the gate's rule ends where the whole interval must lie within the bounds."""
 
 
 def outcome_sentence(outcome: RuleOutcome) -> Text:
@@ -15,7 +20,7 @@ def outcome_sentence(outcome: RuleOutcome) -> Text:
     if outcome.gain is not None:
         return Text(english, _gained(outcome).ko)
     if outcome.at_least is not None or outcome.at_most is not None:
-        return Text(english, _limited(outcome).ko)
+        return _limited(outcome)
     figure = both(figure_label, outcome.figure)
     return Text(english, say("gain.refused", figure=figure, reason=english).ko)
 
@@ -24,6 +29,10 @@ def _in_english(outcome: RuleOutcome) -> str:
     text = outcome.reason.replace(outcome.figure, short_label(outcome.figure), 1)
     for name, called in catalogue("en")["stages"].items():
         text = text.replace(f" of {name} ", f" of {called} ", 1)
+    return _capital(text)
+
+
+def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
@@ -36,10 +45,10 @@ def _limited(outcome: RuleOutcome) -> Text:
     else:
         assert high is not None, "a limit has a bound"
         bounds = say("limit.at_most", bound=number(high))
-    named = {
-        "figure": both(figure_label, outcome.figure),
-        "stage": both(stage_label, outcome.stage),
-    }
+    if outcome.rule.endswith(CONFIDENT):
+        bounds = say("limit.confident", bounds=bounds)
+    figure = Text(_capital(short_label(outcome.figure)), short_label(outcome.figure, "ko"))
+    named = {"figure": figure, "stage": both(partial(label, "stages"), outcome.stage)}
     if outcome.value is None:
         return say("limit.missing", bounds=bounds, **named)
     within = _interval(outcome.interval)

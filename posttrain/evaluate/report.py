@@ -74,6 +74,7 @@ def render(
         passed=all(outcome.passed for outcome in outcomes) if outcomes else None,
         title=say("page.title", stage=both(stage_label, evaluation.stages[-1].stage)),
         run=lineage.get("zenml_run"),
+        missed=[outcome_sentence(outcome) for outcome in outcomes if not outcome.passed][:FIRST],
         sentences=_sentences(evaluation, histories, promotion),
         limits=[(outcome.passed, outcome_sentence(outcome)) for outcome in outcomes],
         figures=figure_table(evaluation),
@@ -101,7 +102,10 @@ def render(
     )
 
 
-FILLED = ("title", "quarantined", "num_pairs")
+FIRST = 3
+"""Limits that were missed and stand right under the verdict; all stand in the next section."""
+
+FILLED = ("at_start", "title", "quarantined", "num_pairs")
 """Words of the page with a figure in them."""
 
 

@@ -161,7 +161,7 @@ def _cost_cells(cost: StepCost, on_gpu: bool) -> list[Cell]:
         for use, number in cost.tokens.items()
     ]
     speed = sum(cost.tokens.values()) / cost.wall_seconds if cost.wall_seconds else 0.0
-    before = joined(" ", [plain(size(cost.bytes_at_start)), say("page.at_start")])
+    before = say("page.at_start", size=size(cost.bytes_at_start))
     cells = [
         _cell(duration(cost.wall_seconds)),
         _cell(duration(cost.cpu_seconds)),
