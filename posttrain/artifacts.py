@@ -19,8 +19,9 @@ from posttrain.recipe.train import Method, QuantizationRecipe
 MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
 DATA_DOCS = "data_docs"
+COST = "cost.json"
 DRIFT = "drift.json"
-TIMED = (HISTORY, DATA_DOCS, DRIFT)  # of the moment: no part of what the folder holds
+TIMED = (HISTORY, DATA_DOCS, COST, DRIFT)  # of the moment: no part of what the folder holds
 
 Role = Literal["corpus", "instructions", "preferences", "prompts", "probes"]
 Facts = TypeVar("Facts", bound=Section)
@@ -239,8 +240,16 @@ class Folder(Generic[Facts]):
             if file.is_file() and file.name != MANIFEST
         }
         manifest = Manifest(kind=cls.KIND, stage=stage, facts=facts.model_dump(), files=files)
-        (path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _write_manifest(path, manifest)
         return cls(path)
+
+    def add(self, name: str, text: str) -> None:
+        """Put a file that carries times into a folder that is sealed and not yet handed on."""
+        assert name in TIMED, name
+        (self.path / name).write_text(text, encoding="utf-8")
+        manifest = self.manifest
+        files = dict(sorted({**manifest.files, name: sha256(self.path / name)}.items()))
+        _write_manifest(self.path, manifest.model_copy(update={"files": files}))
 
     @property
     def manifest(self) -> Manifest:
@@ -313,8 +322,8 @@ class Folder(Generic[Facts]):
     def content_hash(self) -> str:
         """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
 
-        Left out: curves and Data Docs, which carry times, and the comparison with the champion of
-        the moment.
+        Left out: curves, costs and Data Docs, which carry times, and the comparison with the
+        champion of the moment.
         """
         manifest = self.manifest
         files = {
@@ -397,6 +406,11 @@ class AiPreferences(Folder[AiPreferencesFacts]):
 
     KIND = "ai_preferences"
     FACTS = AiPreferencesFacts
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = manifest.model_dump_json(indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def sha256(file: Path) -> str:

@@ -198,6 +198,32 @@ class Benchmark(Section):
     """SHA-256 over the task's settings and questions, and how they were put."""
 
 
+TokenUse = Literal["encoded", "trained", "generated"]
+
+
+class StepCost(Section):
+    """What one step took, when it last ran: of a step from the cache, its first run's."""
+
+    step: str
+    """The step that is named in the manifest of what it made."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    """Of all processes and threads."""
+
+    tokens: dict[TokenUse, int]
+    """What was made of tokens -> how many; empty where the step has to do with none."""
+
+    bytes_at_start: int
+    """Resident memory before the step began: steps may share a process."""
+
+    peak_bytes: int
+    """Most resident memory seen, of the process and what it started."""
+
+    peak_gpu_bytes: int | None
+    """Most memory of the fullest GPU; None without one."""
+
+
 class Evaluation(Section):
     """Every stage in one table."""
 
@@ -245,6 +271,9 @@ class Evaluation(Section):
 
     trainings: tuple[Training, ...] = ()
     """Every trained stage, in the order of training."""
+
+    costs: tuple[StepCost, ...] = ()
+    """What each step up to this one took, in the order of the run."""
 
     drift: DataDrift | None = None
     """The data against those of the champion, as `validate` last found them."""

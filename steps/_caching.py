@@ -21,7 +21,11 @@ ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
 VALUES = "posttrain/recipe/"  # in the key already; and recipes import nothing else of ours
 EVALUATE = "posttrain.evaluate.stages"
-REPORT = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
+TEMPLATES = "posttrain/evaluate/templates"
+REPORT = tuple(
+    f"{TEMPLATES}/{name}"
+    for name in ("report.html", "report.css", "wording.en.yaml", "wording.ko.yaml")
+)
 
 
 def depends_on(module: str, *files: str) -> CachePolicy:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from zenml import get_step_context
-from zenml.client import Client
+from zenml.enums import StackComponentType
 from zenml.models import PipelineRunResponse
 from zenml.orchestrators import ContainerizedOrchestrator
 
@@ -13,12 +13,11 @@ REVISION = "POSTTRAIN_REVISION"
 """Commit that an image was built from; set by its Dockerfile."""
 
 UNKNOWN = "unknown"
-
 ROOT = Path(__file__).parent.parent
 
 
 def lineage() -> dict[str, str]:
-    """ZenML's pipeline and run, the code's commit, and the image of each step that ran in one."""
+    """ZenML's pipeline and run, the commit of checkout or image, and the images."""
     context = get_step_context()
     found = {
         "zenml_pipeline": context.pipeline.name,
@@ -30,16 +29,27 @@ def lineage() -> dict[str, str]:
         found["git_commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
     elif os.environ.get(REVISION, UNKNOWN) != UNKNOWN:
         found["git_commit"] = os.environ[REVISION]
-    return found | images(context.pipeline_run)
+    if by_step := images(context.pipeline_run):
+        found["images"] = ", ".join(sorted(set(by_step.values())))
+    return found
+
+
+def origin() -> dict[str, str]:
+    """The same, and `image.<step>` of each step: what stays with a version."""
+    by_step = images(get_step_context().pipeline_run)
+    return lineage() | {f"image.{step}": name for step, name in by_step.items()}
 
 
 def images(run: PipelineRunResponse) -> dict[str, str]:
-    """`image.<step>`: what each step ran in; empty where the stack has no containers."""
-    orchestrator = Client().active_stack.orchestrator
-    if not isinstance(orchestrator, ContainerizedOrchestrator) or run.snapshot is None:
+    """Step -> its image, by name or digest; empty where steps run without one."""
+    snapshot, stack = run.snapshot, run.stack
+    if snapshot is None or snapshot.build is None or stack is None:
         return {}
-    steps = run.snapshot.step_configurations
-    return {f"image.{name}": orchestrator.get_image(run.snapshot, name) for name in steps}
+    orchestrator = stack.components[StackComponentType.ORCHESTRATOR][0]
+    if orchestrator.flavor_name == "local":  # reads the images' names and starts none
+        return {}
+    image_of = ContainerizedOrchestrator.get_image
+    return {step: image_of(snapshot, step) for step in snapshot.step_configurations}
 
 
 def _git(*words: str) -> str | None:

@@ -21,12 +21,13 @@ def validate(
     Annotated[HTMLString, "data_report"],
 ]:
     """Quarantine rows that break a rule, compare the rest with the champion's data."""
+    from posttrain.cost import measured
     from posttrain.data.validate import validate
     from posttrain.registry.champion import champion_data
 
     find_registry()
     champion = champion_data(model_name) if recipe.drift is not None else None
-    validated = validate(records, recipe, champion)
+    validated = measured(validate, records, recipe, champion)
     report = HTMLString(validated.report_html)
     if validated.failures:
         # A failed step's outputs are lost: what a person needs to see is saved first.

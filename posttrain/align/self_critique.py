@@ -43,7 +43,7 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoints_of
 
 
@@ -132,7 +132,7 @@ def train(
     aligned = processes.by_main(
         lambda: write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
     )
-    log_figures("self_critique", figures)
+    log_figures(RESULT, figures)
     for done in (drafting, checkpoints):
         processes.by_main(done.forget)
     return aligned, revisions

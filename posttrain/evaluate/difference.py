@@ -162,7 +162,7 @@ def _of_intervals(ours: Figure, theirs: Figure) -> Difference | None:
 def needed_items(num: int, gain: float, low: float, needed: float) -> int:
     """About how many items would decide, should the difference stay as it is; two digits."""
     exact = num * ((gain - low) / (gain - needed)) ** 2
-    step = 10 ** max(0, math.floor(math.log10(exact)) - 1)
+    step = int(10 ** max(0, math.floor(math.log10(exact)) - 1))
     return step * math.ceil(exact / step)
 
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.comparison import Champion
-from posttrain.registry.gate import judge
+from posttrain.registry.gate import as_metrics, judge
 from posttrain.registry.history import decision
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
 from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve
@@ -25,6 +25,7 @@ from posttrain.reports import (
     RegisteredVersion,
     RuleOutcome,
 )
+from posttrain.tracking import log_figures
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
@@ -103,6 +104,7 @@ def examine(
         rival = Champion(champion, read_evaluation(client, theirs))
     outcomes = judge(evaluation, rival, recipe)
     passed = all(outcome.passed for outcome in outcomes)
+    log_figures("gate", as_metrics(outcomes))
     for tag, text in {
         GATE: "passed" if passed else "failed",
         REASONS: "\n".join(outcome.reason for outcome in outcomes),

@@ -3,7 +3,8 @@
 import pytest
 
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
-from posttrain.registry.gate import Champion, judge, judge_comparison, judge_limit
+from posttrain.registry.comparison import Champion, judge_comparison
+from posttrain.registry.gate import judge, judge_limit
 from tests import samples
 
 SEEN = samples.evaluation(**{"fact_accuracy.A": 0.9, "perplexity_domain": 3.0})
