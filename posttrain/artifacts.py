@@ -7,19 +7,23 @@ file. A folder is written once and never changed. Imports the standard library a
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import pydantic
 
+from posttrain.profiles import RoleProfile
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import Method, QuantizationRecipe
 
 MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
 DATA_DOCS = "data_docs"
-TIMED = (HISTORY, DATA_DOCS)  # carry times, and no part of what the folder holds
+COST = "cost.json"
+DRIFT = "drift.json"
+TIMED = (HISTORY, DATA_DOCS, COST, DRIFT)  # of the moment: no part of what the folder holds
 
 RACY = 2 * 10**9
 """Nanoseconds within which two changes of a file may bear one time, on the coarsest file system."""
@@ -41,6 +45,9 @@ class SourceFacts(Section):
     files: dict[str, str]
     """File -> SHA-256 of its bytes."""
 
+    num_rows: dict[str, int] = pydantic.Field(default_factory=dict)
+    """Path, glob or data set, as the recipe names it -> rows that were read."""
+
 
 class RecordsFacts(Section):
     num_rows: dict[str, int]
@@ -56,6 +63,9 @@ class QuarantineFacts(Section):
     sources: dict[str, SourceFacts] = pydantic.Field(default_factory=dict)
     """Role -> where the rows came from, those that passed too."""
 
+    profiles: dict[str, RoleProfile] = pydantic.Field(default_factory=dict)
+    """Role -> what the rows look like that passed."""
+
 
 class Reference(Section):
     """Where the weights of a base are."""
@@ -66,6 +76,14 @@ class Reference(Section):
 
     revision: str | None = None
     """Resolved commit of a hub model."""
+
+
+class RegisteredBase(Section):
+    """The registered version that a base was made from."""
+
+    name: str
+    version: int
+    content_hash: str
 
 
 class BaseTraining(Section):
@@ -99,6 +117,9 @@ class BaseModelFacts(Section):
 
     training: BaseTraining | None = None
     """Absent where nothing was trained."""
+
+    registered: RegisteredBase | None = None
+    """The version of the registry that it stands on, where the recipe names one."""
 
 
 class ChatsFacts(Section):
@@ -168,6 +189,8 @@ class RevisionsFacts(Section):
     """Filter reason -> samples."""
 
     critic_accuracy: float
+    constitution: str = ""
+    """SHA-256 of the constitution's file."""
 
 
 class AiPreferencesFacts(Section):
@@ -210,9 +233,9 @@ class Manifest(Section):
     """Of all the other fields: a manifest is a file too."""
 
     @classmethod
-    def sealed(cls, kind: str, stage: str, facts: Section, files: dict[str, str]) -> Self:
+    def sealed(cls, kind: str, stage: str, facts: dict[str, Any], files: dict[str, str]) -> Self:
         """A manifest with its own hash, over the JSON that a reader will see."""
-        fields = {"kind": kind, "stage": stage, "facts": facts.model_dump(), "files": files}
+        fields = {"kind": kind, "stage": stage, "facts": facts, "files": files}
         read_back = json.loads(cls(sha256="", **fields).model_dump_json())
         return cls(**read_back | {"sha256": cls._hash(read_back)})
 
@@ -250,9 +273,17 @@ class Folder(Generic[Facts]):
             for file in sorted(path.rglob("*"))
             if file.is_file() and file.name != MANIFEST
         }
-        manifest = Manifest.sealed(cls.KIND, stage, facts, files)
-        (path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _write_manifest(path, Manifest.sealed(cls.KIND, stage, facts.model_dump(), files))
         return cls(path)
+
+    def add(self, name: str, text: str) -> None:
+        """Put a file that carries times into a folder that is sealed and not yet handed on."""
+        assert name in TIMED, name
+        (self.path / name).write_text(text, encoding="utf-8")
+        manifest = self.manifest
+        files = dict(sorted({**manifest.files, name: sha256(self.path / name)}.items()))
+        sealed = Manifest.sealed(manifest.kind, manifest.stage, manifest.facts, files)
+        _write_manifest(self.path, sealed)
 
     @property
     def manifest(self) -> Manifest:
@@ -333,7 +364,8 @@ class Folder(Generic[Facts]):
     def content_hash(self) -> str:
         """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
 
-        Curves and Data Docs are left out: they carry times.
+        Left out: curves, costs and Data Docs, which carry times, and the comparison with the
+        champion of the moment.
         """
         manifest = self.manifest
         files = {
@@ -354,7 +386,10 @@ class Records(Folder[RecordsFacts]):
 
 
 class Quarantine(Folder[QuarantineFacts]):
-    """Rows that failed, `<role>.parquet`: canonical columns, `reason` and `detail`."""
+    """Rows that failed, `<role>.parquet`: canonical columns, `reason` and `detail`.
+
+    `drift.json` is the comparison with the data of the champion's run.
+    """
 
     KIND = "quarantine"
     FACTS = QuarantineFacts
@@ -421,6 +456,16 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
     return [
         (str(file), stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)) for file, stat in files
     ]
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = manifest.model_dump_json(indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def sources_digest(sources: Mapping[str, SourceFacts]) -> str:
+    """SHA-256 over which files or commits the roles' sources are, in hex."""
+    return sha256_of(
+        {role: facts.model_dump(exclude={"num_rows"}) for role, facts in sources.items()}
+    )
 
 
 def sha256(file: Path) -> str:

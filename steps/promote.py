@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from zenml import step
+from zenml import save_artifact, step
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation, Promotion, RegisteredVersion
+from steps._alerts import alert
 from steps._lineage import who
 
 
@@ -15,5 +16,12 @@ def promote(
 ) -> Annotated[Promotion, "promotion"]:
     """Check the limits and the champion; move the alias or say why not."""
     from posttrain.registry.promote import promote
+    from posttrain.registry.refusal import PromotionRefused, why
 
-    return promote(version, evaluation, recipe, who())
+    promotion = promote(version, evaluation, recipe, who())
+    if promotion.refused:
+        if recipe.on_refusal == "fail":
+            save_artifact(promotion, "promotion")  # a failed step's outputs are lost
+            raise PromotionRefused(why(version, promotion))  # of which the hook tells
+        alert(why(version, promotion))
+    return promotion

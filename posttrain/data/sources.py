@@ -8,15 +8,15 @@ import re
 from pathlib import Path
 
 from posttrain import hub
-from posttrain.artifacts import SourceFacts, sha256, sha256_of
+from posttrain.artifacts import SourceFacts, sha256, sources_digest
 from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
 
 
 def digest(recipe: IngestRecipe) -> str:
     """SHA-256 over the bytes of all local sources and the commits of all hub data sets, in hex."""
     sources = {role: getattr(recipe, role) for role in COLUMNS}
-    return sha256_of(
-        {role: facts(source).model_dump() for role, source in sources.items() if source is not None}
+    return sources_digest(
+        {role: facts(source) for role, source in sources.items() if source is not None}
     )
 
 
@@ -34,7 +34,16 @@ def files_of(source: Source) -> list[Path]:
     Raises:
         ValueError: one of them names none, or a folder.
     """
-    return list(dict.fromkeys(file for name in source.names for file in _files(name)))
+    return list(named_files(source))
+
+
+def named_files(source: Source) -> dict[Path, str]:
+    """Each file of a source, with the path or glob that names it first."""
+    found: dict[Path, str] = {}
+    for name in source.names:
+        for file in _files(name):
+            found.setdefault(file, name)
+    return found
 
 
 def _files(name: str) -> list[Path]:
