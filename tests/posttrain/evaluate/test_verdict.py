@@ -2,6 +2,7 @@
 
 import pytest
 
+from posttrain.align.ppo_health import signs
 from posttrain.evaluate.language import in_words, plain
 from posttrain.evaluate.verdict import (
     critique_sentence,
@@ -14,7 +15,8 @@ from posttrain.evaluate.verdict import (
     warning_sentences,
 )
 from posttrain.evaluate.wording import figure_label, figure_names, number
-from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers
+from posttrain.recipe.ppo import PpoHealth
+from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers, Training
 from tests import samples
 
 
@@ -222,3 +224,30 @@ def test_alignment_26_what_training_warned_of_is_said() -> None:
     (sentence,) = warning_sentences(warned)
     assert (sentence.lead.en, sentence.detail.en) == ("Warning from PPO", "length explains 97%")
     assert sentence.good is False
+
+
+def test_alignment_26_a_warning_is_told_in_both_languages() -> None:
+    health = PpoHealth(patience=1, entropy_collapse="warn", repetition="ignore")
+    first = {"entropy": 1.2, "score": 0.0, "length_share": 0.0, "repeated_share": 0.0}
+    last = {"entropy": 0.02, "score": 2.0, "length_share": 0.97, "response_length": 61.0}
+    history = [first | {"step": 1.0}, first | last | {"step": 2.0}]
+    words = tuple(signs(history, health).values())
+    evaluation = samples.evaluation(last="ppo")
+    ailing = evaluation.stages[-1].model_copy(update={"warnings": words})
+    training = Training(
+        stage="ppo",
+        method="lora",
+        num_trainable=1,
+        recipe={"health": health.model_dump()},
+        figures={},
+    )
+    warned = evaluation.model_copy(
+        update={"stages": (*evaluation.stages[:-1], ailing), "trainings": (training,)}
+    )
+    collapse, length = warning_sentences(warned, {"ppo": history})
+    assert (collapse.detail.en, length.detail.en) == words
+    assert collapse.lead.ko == "PPO 경고"
+    assert collapse.detail.ko.startswith("엔트로피가 토큰당 1.20 nat에서 0.02 nat로 떨어져")
+    assert "중 97%가 답변 길이로 설명됩니다" in length.detail.ko
+    untold = warning_sentences(warned)  # without the curve the recorded words stay
+    assert [one.detail.ko for one in untold] == list(words)
