@@ -282,3 +282,18 @@ class Promotion(Section):
 
     outcomes: tuple[RuleOutcome, ...]
     previous_champion: int | None
+
+
+class HistoryEntry(Section):
+    """A line of the promotion history; without holes in numbers, or between `to` and `from`."""
+
+    number: int
+    action: Literal["promote", "rollback", "approve", "reject", "outside"]  # outside: past us
+    version: int | None  # what it is about; of a rollback, what was taken back
+    who: str
+    when: str  # UTC, ISO 8601
+    from_version: int | None  # champion before and after
+    to_version: int | None
+    why: str
+    outcomes: tuple[RuleOutcome, ...] = ()
+    state: Literal["begun", "done", "undone"] = "done"  # undone: killed before the champion moved
