@@ -111,7 +111,9 @@ def propose(found: "list[Found]", name: str, base: str) -> "Recipe":
         "registration": {"model_name": name},
         "promotion": {
             "limits": [{"figure": answers, "at_most": FIRST_LIMIT}],
-            "against_champion": [{"figure": answers, "higher_is_better": False}],
+            "against_champion": [
+                {"figure": answers, "higher_is_better": False, "max_loss": 2, "in_percent": True}
+            ],
         },
     }
     return Recipe.model_validate(content)

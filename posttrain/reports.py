@@ -35,6 +35,23 @@ class Figure(Section):
         return Figure(value=rising(self.value), low=low, high=high, num=num)
 
 
+class Items(Section):
+    """What a figure is made of, item by item: the sum of `parts` over the sum of `sizes`.
+
+    Two versions that were measured on the same held-out data have the same items in the same
+    order, so that their difference is taken item by item.
+    """
+
+    parts: tuple[float, ...]
+    """Loss of each text, hits of each question: seven digits that count."""
+
+    sizes: tuple[int, ...] | None = None
+    """Tokens, bytes or answers of each; 1 of each where absent."""
+
+    is_log: bool = False
+    """Whether the figure is the exponential of the ratio: a perplexity."""
+
+
 class Sample(Section):
     """One question and a stage's answer to it."""
 
@@ -222,6 +239,10 @@ class Evaluation(Section):
     trainings: tuple[Training, ...] = ()
     """Every trained stage, in the order of training."""
 
+    items: dict[str, Items] = Field(default_factory=dict)
+    """Figure of the last stage -> its items; not of scores and benchmarks. Empty in evaluations
+    that the registry holds from before."""
+
     def figure(self, stage: str, name: str) -> Figure | None:
         """One figure of one stage (`final`: the last), or None where it was not measured."""
         chosen = [s for s in self.stages if s.stage == stage] or (
@@ -270,6 +291,38 @@ class RuleOutcome(Section):
 
     reason: str
     """What was seen, in words, with figure and bound."""
+
+    stage: str = "final"
+    """Stage that the figure is of."""
+
+    interval: tuple[float, float] | None = None
+    """95 % interval of the figure; None where it has none."""
+
+    num: int | None = None
+    """Items behind the figure; of a comparison, behind the difference."""
+
+    at_least: float | None = None
+    """The limit's own bounds."""
+
+    at_most: float | None = None
+
+    champion: float | None = None
+    """The champion's figure; None for a limit."""
+
+    gain: float | None = None
+    """How much better than the champion, in the figure's unit; negative is worse."""
+
+    gain_interval: tuple[float, float] | None = None
+    """95 % interval of `gain`."""
+
+    needed_gain: float | None = None
+    """What `gain` must reach: `min_gain`, or less `max_loss`."""
+
+    is_paired: bool | None = None
+    """Whether the difference was taken item by item; None where no interval was."""
+
+    is_undecided: bool = False
+    """Whether it failed for too wide an interval alone: more items might decide."""
 
 
 class Promotion(Section):

@@ -1,15 +1,44 @@
 """95 % intervals by the percentile bootstrap (Efron 1979)."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from posttrain.reports import Figure
+from posttrain.reports import Figure, Items
+
+DIGITS = 7
+"""Digits of an item that are kept: more than float32 has."""
 
 
-def share(hits: Sequence[bool], num_resamples: int, seed: int) -> Figure:
-    """The share of hits, resampled by item."""
-    return mean([float(hit) for hit in hits], num_resamples, seed)
+def items(
+    parts: Sequence[float], sizes: Sequence[int] | None = None, is_log: bool = False
+) -> Items:
+    """What a figure is made of, as it is kept: rounded, without sizes that are all 1."""
+    return Items(
+        parts=tuple(float(f"{part:.{DIGITS}g}") for part in parts),
+        sizes=tuple(sizes) if sizes is not None and set(sizes) != {1} else None,
+        is_log=is_log,
+    )
+
+
+def joined(parts: Sequence[Items]) -> Items:
+    """The items of several probes as those of one figure."""
+    sizes = [size for one in parts for size in one.sizes or (1,) * len(one.parts)]
+    return items([part for one in parts for part in one.parts], sizes)
+
+
+def of_items(made_of: Items, num_resamples: int, seed: int) -> Figure:
+    """The figure that items make, resampled by item.
+
+    Raises:
+        ValueError: there is no item.
+    """
+    sizes = made_of.sizes or (1,) * len(made_of.parts)
+    figure = ratio(made_of.parts, sizes, num_resamples, seed)
+    if made_of.is_log:
+        return figure.through(math.exp, num=sum(sizes))
+    return figure.model_copy(update={"num": sum(sizes)})
 
 
 def mean(values: Sequence[float], num_resamples: int, seed: int) -> Figure:

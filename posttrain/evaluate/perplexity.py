@@ -20,7 +20,7 @@ from posttrain.align.forward import causal, check_head, hidden_states, logits
 from posttrain.evaluate import bootstrap
 from posttrain.models.tokenizer import plain_texts
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.reports import Figure
+from posttrain.reports import Figure, Items
 
 T = TypeVar("T")
 MAX_LOGITS = 2**28
@@ -73,24 +73,20 @@ def text_losses(
 
 def of_tokens(losses: Sequence[float], texts: Sequence[Scored], recipe: EvaluationRecipe) -> Figure:
     """Perplexity from the losses of `texts`."""
+    return bootstrap.of_items(token_items(losses, texts), recipe.num_bootstrap, recipe.seed)
+
+
+def token_items(losses: Sequence[float], texts: Sequence[Scored]) -> Items:
+    """Loss and scored tokens of each text that has any: what perplexity is made of."""
     numbers = [sum(text.counts[1:]) for text in texts]
     kept = [i for i, number in enumerate(numbers) if number]
-    nats = bootstrap.ratio(
-        [losses[i] for i in kept],
-        [float(numbers[i]) for i in kept],
-        recipe.num_bootstrap,
-        recipe.seed,
-    )
-    return nats.through(math.exp, num=sum(numbers))
+    return bootstrap.items([losses[i] for i in kept], [numbers[i] for i in kept], is_log=True)
 
 
-def bits_per_byte(
-    losses: Sequence[float],
-    texts: Sequence[Scored],
-    tokenizer: PreTrainedTokenizerFast,
-    recipe: EvaluationRecipe,
-) -> Figure:
-    """The losses of `texts` in bits, over the bytes in UTF-8 of what was scored.
+def byte_items(
+    losses: Sequence[float], texts: Sequence[Scored], tokenizer: PreTrainedTokenizerFast
+) -> Items:
+    """Bits, and bytes in UTF-8, of each text that has any.
 
     What an end token costs counts, as the end is predicted too; bytes it has none.
     """
@@ -100,13 +96,7 @@ def bits_per_byte(
     ]
     sizes = [len(text.encode()) for text in plain_texts(tokenizer, scored)]
     kept = [i for i, size in enumerate(sizes) if size]
-    figure = bootstrap.ratio(
-        [losses[i] / math.log(2) for i in kept],
-        [float(sizes[i]) for i in kept],
-        recipe.num_bootstrap,
-        recipe.seed,
-    )
-    return figure.model_copy(update={"num": sum(sizes)})
+    return bootstrap.items([losses[i] / math.log(2) for i in kept], [sizes[i] for i in kept])
 
 
 def _windows(source: int, text: Scored, recipe: EvaluationRecipe) -> Iterator[_Window]:

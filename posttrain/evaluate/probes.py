@@ -14,7 +14,7 @@ from posttrain.data.chat import end_tokens
 from posttrain.evaluate import bootstrap, rouge
 from posttrain.models.generate import Sampling, generate
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
-from posttrain.reports import Figure, Sample
+from posttrain.reports import Figure, Items, Sample
 
 SPACES = re.compile(r"\s+")
 
@@ -105,13 +105,24 @@ def figures(
 ) -> dict[str, Figure]:
     """The probe's figures, and one of each a set where the recipe asks for it."""
     drawn = (recipe.num_bootstrap, recipe.seed)
-    found: dict[str, Figure] = {}
+    return {name: bootstrap.of_items(one, *drawn) for name, one in items(probe, answers).items()}
+
+
+def items(probe: Probe, answers: Sequence[Answered]) -> dict[str, Items]:
+    """What each of the probe's figures is made of."""
+    found: dict[str, Items] = {}
     for name, values in zip(probe.figures, _values(probe, answers), strict=True):
-        found[name] = bootstrap.mean(values, *drawn)
+        found[name] = by_question(values, probe.num_samples)
         for one in probe.sets if probe.by_set else ():
             of_set = [v for v, answer in zip(values, answers, strict=True) if answer.set == one]
-            found[f"{name}.{one}"] = bootstrap.mean(of_set, *drawn)
+            found[f"{name}.{one}"] = by_question(of_set, probe.num_samples)
     return found
+
+
+def by_question(values: Sequence[float], num_samples: int) -> Items:
+    """An item a question: answers to the same one are not independent of each other."""
+    sums = [sum(values[at : at + num_samples]) for at in range(0, len(values), num_samples)]
+    return bootstrap.items(sums, [num_samples] * len(sums))
 
 
 def _values(probe: Probe, answers: Sequence[Answered]) -> list[list[float]]:

@@ -21,7 +21,7 @@ from posttrain.contract import check_made_for
 from posttrain.evaluate import alignment, bootstrap, harness, probes
 from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.held_out import answering_of, held_out_hash, held_out_texts
-from posttrain.evaluate.perplexity import Scored, bits_per_byte, of_tokens, text_losses
+from posttrain.evaluate.perplexity import Scored, byte_items, text_losses, token_items
 from posttrain.evaluate.recorded import ai_judge_of, data_of, reward_of, trainings
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
@@ -35,6 +35,7 @@ from posttrain.reports import (
     Benchmark,
     Evaluation,
     Figure,
+    Items,
     Sample,
     ScoredAnswers,
     Stage,
@@ -106,7 +107,7 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
     made = tokens.facts
     for base in (stages.base, stages.domain):  # perplexities compare under one tokenizer alone
         check_made_for(made.tokenizer_hash, made.template_hash, base, tokens.path)
-    measured, benchmarks, scored = _measured(stages, recipe)
+    measured, items, benchmarks, scored = _measured(stages, recipe)
     revisions = stages.revisions.verify() if stages.revisions is not None else None
     return Evaluation(
         stages=measured,
@@ -126,6 +127,7 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
         base=stages.base.facts.reference,
         data=data,
         trainings=trainings(stages.domain, stages.trained),
+        items=items,
     )
 
 
@@ -160,20 +162,26 @@ def report(
 
 def _measured(
     stages: Stages, recipe: EvaluationRecipe
-) -> tuple[tuple[StageEvaluation, ...], dict[str, Benchmark], tuple[ScoredAnswers, ...]]:
-    """Every stage in turn, the benchmarks' tasks, and the scored answers."""
+) -> tuple[
+    tuple[StageEvaluation, ...], dict[str, Items], dict[str, Benchmark], tuple[ScoredAnswers, ...]
+]:
+    """Every stage in turn, the last one's items, the benchmarks' tasks, and the scored answers."""
     tasks = harness.find(recipe.harness) if recipe.harness is not None else None
     tokenizer, texts = load_tokenizer(stages.domain), held_out_texts(stages.tokens)
     loaders = _loaders(stages)
     aligned, scored = _aligned(stages, recipe)
-    measured, benchmarks = [], {}
+    measured: list[StageEvaluation] = []
+    items: dict[str, Items] = {}
+    benchmarks: dict[str, Benchmark] = {}
     with tqdm(
         total=len(loaders) * len(recipe.probes), desc="evaluate", mininterval=seconds_between()
     ) as bar:
         for stage, load in loaders.items():
             bar.set_postfix_str(stage)
             model = load()
-            figures, samples = _measure(model, tokenizer, stages.tokens, texts, recipe, bar)
+            items, samples = _measure(model, tokenizer, stages.tokens, texts, recipe, bar)
+            drawn = (recipe.num_bootstrap, recipe.seed)
+            figures = {name: bootstrap.of_items(one, *drawn) for name, one in items.items()}
             figures |= aligned.get(stage, {})
             if tasks is not None and stage in ("untrained", list(loaders)[-1]):
                 found = harness.measure(model, tokenizer, tasks, recipe)
@@ -185,7 +193,7 @@ def _measured(
                 StageEvaluation(stage=stage, figures=figures, samples=samples, warnings=warnings)
             )
             log_figures(stage, {name: figure.value for name, figure in figures.items()})
-    return tuple(measured), benchmarks, scored
+    return tuple(measured), items, benchmarks, scored
 
 
 def _loaders(stages: Stages) -> dict[Stage, Callable[[], PreTrainedModel]]:
@@ -220,24 +228,26 @@ def _measure(
     texts: dict[str, list[Scored]],
     recipe: EvaluationRecipe,
     bar: "tqdm[object]",
-) -> tuple[dict[str, Figure], tuple[Sample, ...]]:
-    figures: dict[str, Figure] = {}
+) -> tuple[dict[str, Items], tuple[Sample, ...]]:
+    """What one model's figures are made of, and some of its answers."""
+    items: dict[str, Items] = {}
     for name, scored in texts.items():
         losses = text_losses(model, scored, recipe)
-        figures[name] = of_tokens(losses, scored, recipe)
+        items[name] = token_items(losses, scored)
         if name == "perplexity_domain":
-            figures["bits_per_byte_domain"] = bits_per_byte(losses, scored, tokenizer, recipe)
+            items["bits_per_byte_domain"] = byte_items(losses, scored, tokenizer)
     samples: list[Sample] = []
-    chats: list[probes.Answered] = []
+    ended: list[Items] = []
+    lengths: list[Items] = []
     for probe in recipe.probes:
         answers = probes.ask(model, tokenizer, tokens, probe, recipe)
-        figures |= probes.figures(probe, answers, recipe)
+        items |= probes.items(probe, answers)
         samples += probes.samples(probe, answers, recipe.num_samples // len(recipe.probes))
-        chats += answers if probe.kind != "cloze" else []
+        if probe.kind != "cloze":
+            draws = probe.num_samples
+            ended.append(probes.by_question([float(one.ended) for one in answers], draws))
+            lengths.append(probes.by_question([float(one.num_tokens) for one in answers], draws))
         bar.update()
-    if chats:
-        drawn = (recipe.num_bootstrap, recipe.seed)
-        ended, lengths = [one.ended for one in chats], [float(one.num_tokens) for one in chats]
-        figures["ended_share"] = bootstrap.share(ended, *drawn)
-        figures["mean_length"] = bootstrap.mean(lengths, *drawn)
-    return figures, tuple(samples)
+    if ended:
+        items |= {"ended_share": bootstrap.joined(ended), "mean_length": bootstrap.joined(lengths)}
+    return items, tuple(samples)

@@ -5,25 +5,11 @@ names and nobody measured fails the rule.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
-from posttrain.reports import Evaluation, RuleOutcome
-
-IN_TOKENS = ("perplexity_domain", "perplexity_answers", "mean_length")
-"""Figures whose unit is a tokenizer's token."""
-
-ROUNDING = 1e-9
-"""Slack of a comparison: 0.90 - 0.88 exceeds 0.02 in binary."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The version that a challenger must not fall behind."""
-
-    version: int
-    evaluation: Evaluation | None
-    """None where the registry holds none for it."""
+from posttrain.recipe.promotion import Limit, PromotionRecipe
+from posttrain.registry.comparison import Champion, judge_comparison, number
+from posttrain.reports import Evaluation, Figure, RuleOutcome
 
 
 def judge(
@@ -33,97 +19,80 @@ def judge(
     outcomes = [judge_limit(evaluation, limit) for limit in recipe.limits]
     if champion is not None:
         outcomes += [
-            judge_comparison(evaluation, champion, comparison)
+            judge_comparison(evaluation, champion, comparison, recipe)
             for comparison in recipe.against_champion
         ]
     return tuple(outcomes)
 
 
 def judge_limit(evaluation: Evaluation, limit: Limit) -> RuleOutcome:
-    """Whether one figure lies within its bounds."""
-    subject = f"{limit.figure} of {_stage(limit.stage)}"
-    bounds = " and ".join(
-        f"{word} {number(bound)}"
-        for word, bound in (("at least", limit.at_least), ("at most", limit.at_most))
-        if bound is not None
-    )
-    rule = f"{subject} {bounds}"
-    value = _finite(evaluation, limit.stage, limit.figure)
-    if value is None:
-        reason = f"{subject} was not measured; required: {bounds}"
-        return _failed(rule, limit.figure, None, reason)
-    passed = (limit.at_least is None or value >= limit.at_least) and (
-        limit.at_most is None or value <= limit.at_most
-    )
+    """Whether one figure, or the whole of its interval, lies within its bounds."""
+    stage = "the final stage" if limit.stage == "final" else limit.stage
+    subject, bounds = f"{limit.figure} of {stage}", _bounds(limit)
+    figure = evaluation.figure(limit.stage, limit.figure)
+    if figure is not None and not math.isfinite(figure.value):
+        figure = None
+    passed, at_value = False, False
+    seen = "was not measured"
+    if figure is not None:
+        at_value = _within(limit, (figure.value, figure.value))
+        ends = figure.bounds if limit.confident else (figure.value, figure.value)
+        passed = ends is not None and _within(limit, ends)
+        seen = f"is {number(figure.value)}{_interval(figure) if limit.confident else ''}"
     return RuleOutcome(
-        rule=rule,
+        rule=f"{subject} {bounds}",
         figure=limit.figure,
-        value=value,
+        value=figure.value if figure is not None else None,
         passed=passed,
-        reason=f"{subject} is {number(value)}; required: {bounds}",
+        reason=f"{subject} {seen}; required: {bounds}",
+        stage=limit.stage,
+        interval=figure.bounds if figure is not None else None,
+        num=figure.num if figure is not None else None,
+        at_least=limit.at_least,
+        at_most=limit.at_most,
+        is_undecided=at_value and not passed,
     )
 
 
-def judge_comparison(
-    evaluation: Evaluation, champion: Champion, comparison: Comparison
-) -> RuleOutcome:
-    """Whether one figure of the final stage falls behind the champion's by too much."""
-    figure = comparison.figure
-    who = f"the champion (version {champion.version})"
-    rule = f"{figure} of the final stage at most {number(comparison.max_loss)} worse than {who}"
-    value = _finite(evaluation, "final", figure)
-    if champion.evaluation is None:
-        reason = f"{figure}: the registry holds no evaluation of {who}"
-        return _failed(rule, figure, value, reason)
-    theirs, ours = champion.evaluation.tokenizer_hash, evaluation.tokenizer_hash
-    if figure in IN_TOKENS and theirs != ours:
-        return _failed(
-            rule,
-            figure,
-            value,
-            f"{figure} can't be compared: {who} has another tokenizer ({theirs[:12]}, here "
-            f"{ours[:12]}), and so other tokens; compare bits_per_byte_domain in its place",
-        )
-    bar = _finite(champion.evaluation, "final", figure)
-    if value is None or bar is None:
-        missing = "the final stage" if value is None else who
-        return _failed(rule, figure, value, f"{figure} was not measured of {missing}")
-    ours_on, theirs_on = (e.measured_on(figure) for e in (evaluation, champion.evaluation))
-    if ours_on != theirs_on:
-        return _failed(
-            rule,
-            figure,
-            value,
-            f"{figure} can't be compared: {who} was measured on other held-out data "
-            f"({str(theirs_on)[:12]}, here {str(ours_on)[:12]}); "
-            "leave promotion.against_champion out for this run, or remove the alias champion",
-        )
-    loss = bar - value if comparison.higher_is_better else value - bar
-    passed = loss <= comparison.max_loss + ROUNDING
-    change = "no worse" if loss <= 0 else f"{number(loss)} worse"
-    accepted = f"{number(comparison.max_loss)} is accepted"
-    return RuleOutcome(
-        rule=rule,
-        figure=figure,
-        value=value,
-        passed=passed,
-        reason=f"{figure} is {number(value)}, {change} than {number(bar)} of {who}; {accepted}",
+def as_metrics(outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
+    """What the tracker shows of a decision: each rule's figure, gain and bounds, by name.
+
+    `passed` is 1 or 0, of all rules and of each; a name is `<stage>.<figure>.<what>`.
+    """
+    found = {"passed": float(all(outcome.passed for outcome in outcomes))}
+    for outcome in outcomes:
+        name = f"{outcome.stage}.{outcome.figure}"
+        low, high = outcome.gain_interval or (None, None)
+        values = {
+            "value": outcome.value,
+            "at_least": outcome.at_least,
+            "at_most": outcome.at_most,
+            "champion": outcome.champion,
+            "gain": outcome.gain,
+            "gain_low": low,
+            "gain_high": high,
+            "needed_gain": outcome.needed_gain,
+        }
+        found |= {f"{name}.{what}": value for what, value in values.items() if value is not None}
+        kind = "limit" if outcome.champion is None and outcome.gain is None else "against_champion"
+        found[f"{name}.{kind}_passed"] = float(outcome.passed)
+    return found
+
+
+def _bounds(limit: Limit) -> str:
+    named = (("at least", limit.at_least), ("at most", limit.at_most))
+    text = " and ".join(f"{word} {number(bound)}" for word, bound in named if bound is not None)
+    return f"{text} with 95 % confidence" if limit.confident else text
+
+
+def _within(limit: Limit, ends: tuple[float, float]) -> bool:
+    low, high = ends
+    return (limit.at_least is None or low >= limit.at_least) and (
+        limit.at_most is None or high <= limit.at_most
     )
 
 
-def number(value: float) -> str:
-    """A figure as the gate's sentences state it: four digits that count."""
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
-def _stage(stage: str) -> str:
-    return "the final stage" if stage == "final" else stage
-
-
-def _finite(evaluation: Evaluation, stage: str, name: str) -> float | None:
-    figure = evaluation.figure(stage, name)
-    return figure.value if figure is not None and math.isfinite(figure.value) else None
-
-
-def _failed(rule: str, figure: str, value: float | None, reason: str) -> RuleOutcome:
-    return RuleOutcome(rule=rule, figure=figure, value=value, passed=False, reason=reason)
+def _interval(figure: Figure) -> str:
+    if figure.bounds is None:
+        return ", without a standard error"
+    return f" (95 %: {' to '.join(number(end) for end in figure.bounds)})"

@@ -8,7 +8,8 @@ apart: MLflow's aliases know no compare-and-set.
 from mlflow import MlflowClient
 
 from posttrain.recipe.promotion import PromotionRecipe
-from posttrain.registry.gate import Champion, judge
+from posttrain.registry.comparison import Champion
+from posttrain.registry.gate import judge
 from posttrain.registry.versions import (
     CHAMPION,
     PREVIOUS,

@@ -19,8 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from posttrain.align.forward import using
 from posttrain.artifacts import BaseModel, Quarantine
 from posttrain.data.chat import end_tokens
-from posttrain.evaluate import harness
-from posttrain.evaluate.perplexity import Scored, bits_per_byte, of_tokens, text_losses
+from posttrain.evaluate import bootstrap, harness
+from posttrain.evaluate.perplexity import Scored, byte_items, of_tokens, text_losses
 from posttrain.evaluate.stages import Stages, evaluate, report
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.generate import Sampling, generate
@@ -143,7 +143,7 @@ def test_our_perplexity_is_the_harnesss_rolling_one(
     ours = of_tokens(losses, scored, told)
     assert ours.num == num_tokens
     assert ours.value == pytest.approx(math.exp(nats / num_tokens), rel=1e-4)
-    by_byte = bits_per_byte(losses, scored, tokenizer, told)
+    by_byte = bootstrap.of_items(byte_items(losses, scored, tokenizer), 20, seed=0)
     assert by_byte.num == num_bytes
     assert by_byte.value == pytest.approx(figures["harness.skies.bits_per_byte"].value, rel=1e-4)
     by_word = figures["harness.skies.word_perplexity"]

@@ -6,7 +6,8 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
-from posttrain.evaluate.perplexity import Scored, bits_per_byte, perplexity, text_losses
+from posttrain.evaluate import bootstrap
+from posttrain.evaluate.perplexity import Scored, byte_items, perplexity, text_losses
 from posttrain.models.load import load_base
 from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.evaluation import EvaluationRecipe
@@ -137,7 +138,9 @@ def test_alignment_09_bits_per_byte_by_hand(tokenizer: PreTrainedTokenizerFast) 
         Scored([end, *one, end], [True] * (len(one) + 2)),
         Scored([end, *two, end], [True] * (len(two) + 2)),
     ]
-    figure = bits_per_byte([20 * math.log(2), 10 * math.log(2)], texts, tokenizer, recipe())
+    found = byte_items([20 * math.log(2), 10 * math.log(2)], texts, tokenizer)
+    assert found.parts == (20.0, 10.0)
+    figure = bootstrap.of_items(found, 20, seed=0)
     assert figure.num == len("안녕 what colour ?".encode()) + len("it is gold") == 30
     assert figure.value == pytest.approx(1.0)
     assert figure.low <= figure.value <= figure.high
@@ -152,7 +155,8 @@ def test_alignment_09_equal_losses_are_equal_bits_under_any_tokenizer(
     for one in (tokenizer, train_tokenizer(["a"], 300)):
         ids = one(text, add_special_tokens=False)["input_ids"]
         scored = [Scored([one.eos_token_id, *ids], [True] * (len(ids) + 1))]
-        assert bits_per_byte([nats], scored, one, recipe()).value == pytest.approx(8.0)
+        found = byte_items([nats], scored, one)
+        assert bootstrap.of_items(found, 20, seed=0).value == pytest.approx(8.0)
         lengths.append(len(ids))
     assert lengths[0] < lengths[1]
 
