@@ -12,9 +12,7 @@ import hmac
 import ipaddress
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http.cookies import SimpleCookie
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 COOKIE = "posttrain_review"
-STYLE, SIGN_IN = "/review.css", "/sign-in"
-OPEN = (STYLE, SIGN_IN)
+STYLE, ICON, SIGN_IN = "/review.css", "/icon.svg", "/sign-in"
+OPEN = (STYLE, ICON, SIGN_IN)
 """Paths that need no sign-in."""
 
 SHORTEST_TOKEN = 16
@@ -75,19 +73,19 @@ class Access:
         """What a session's forms carry."""
         return self._sign(f"form:{session}")
 
-    def sign_in(self, session: str, until: int) -> str:
-        """The cookie of a session that gave the token."""
-        return f"{session}.{until}.{self._sign(f'in:{session}:{until}')}"
+    def signed_in(self, end: int) -> str:
+        """The cookie of a new session that gave the token, good until `end`."""
+        session = secrets.token_hex(16)
+        return f"{session}.{end}.{self._sign(f'in:{session}:{end}')}"
 
     def read(self, cookie: str) -> tuple[str | None, bool]:
         """The session that a cookie names, and whether it is signed in."""
         session, _, rest = cookie.partition(".")
         if len(session) != 32 or not session.isalnum() or not session.isascii():
             return None, False
-        until, _, signature = rest.partition(".")
-        if not until.isdecimal() or not until.isascii() or int(until) < time.time():
-            return session, False
-        return session, same(signature, self._sign(f"in:{session}:{until}"))
+        end, _, signature = rest.partition(".")
+        is_valid = same(signature, self._sign(f"in:{session}:{end}"))
+        return session, is_valid and int(end) > time.time()
 
     def opens(self, token: str) -> bool:
         """Whether it is the token."""
@@ -120,6 +118,11 @@ def access(host: str, port: int, allowed: tuple[str, ...], token: str | None) ->
     if port == 80:
         with_port |= names
     return Access(frozenset(with_port | {name.lower() for name in allowed}), token)
+
+
+def until() -> int:
+    """When a session that is signed in now ends."""
+    return int(time.time()) + SIGNED_IN_SECONDS
 
 
 def is_loopback(host: str) -> bool:
@@ -186,7 +189,7 @@ def protect(request: Request, response: Response) -> None:
     """Headers on every answer, and the session's cookie on its first; a page's own ones stay."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    if getattr(request.state, "is_new", False) and request.url.path != STYLE:
+    if getattr(request.state, "is_new", False) and request.url.path not in (STYLE, ICON):
         keep(request, response, COOKIE, request.state.session)
 
 
