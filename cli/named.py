@@ -69,10 +69,9 @@ def only_model() -> str:
     """
     import mlflow
 
-    found: list[str] = sorted(
-        model.name for model in mlflow.MlflowClient().search_registered_models()
-    )
-    models = [name for name in found if name.removesuffix("-base") not in {*found} - {name}]
+    from posttrain.registry.versions import model_names
+
+    models = model_names(mlflow.MlflowClient())
     if len(models) == 1:
         return models[0]
     if models:

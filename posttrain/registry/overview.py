@@ -1,22 +1,33 @@
 """What the registry holds of one model, for people: its versions, and two of them side by side."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 import pydantic
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
 
+from posttrain.evaluate.difference import difference
+from posttrain.evaluate.wording import direction, figure_names
+from posttrain.recipe.promotion import OWN_SCALE, PromotionRecipe
 from posttrain.recipe.section import Section
+from posttrain.registry.comparison import IN_TOKENS
 from posttrain.registry.promotions import history
-from posttrain.registry.versions import read_evaluation, resolve
+from posttrain.registry.versions import ABSENT, read_evaluation, resolve, what_exists
 from posttrain.reports import Evaluation, Figure, HistoryEntry, RuleOutcome
 
 FIGURE = "figure."
 """Prefix of the tags that hold the last stage's figures."""
 
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
+
+GATE = PromotionRecipe.model_fields
+NUM_BOOTSTRAP, SEED = (int(GATE[name].default) for name in ("num_bootstrap", "seed"))
+"""As the gate compares."""
 
 
 class VersionSummary(Section):
@@ -53,7 +64,22 @@ class FigureComparison(Section):
     a: Figure | None
     b: Figure | None
     comparable: bool
-    """Whether both were measured on the same questions."""
+    """Whether both were measured on the same questions, and with the same tokens where the unit is
+    one."""
+
+    difference: tuple[float, float] | None
+    """95 % interval of `b` less `a`; None where nothing tells it."""
+
+    direction: int
+    """1 where higher is better, -1 where lower is, 0 where the name does not tell."""
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "level", "unknown"]:
+        """What `b` is beside `a`; `level` where noise alone may explain the difference."""
+        if self.difference is None or not self.direction:
+            return "unknown"
+        low, high = sorted(bound * self.direction for bound in self.difference)
+        return "better" if low > 0 else "worse" if high < 0 else "level"
 
 
 class VersionComparison(Section):
@@ -72,8 +98,7 @@ def versions(client: MlflowClient, name: str) -> tuple[VersionSummary, ...]:
     Raises:
         ValueError: there is no such model; says what exists.
     """
-    aliases = client.get_registered_model(name).aliases
-    decided = decisions(history(client, name))
+    aliases, decided = _aliases(client, name), decisions(history(client, name))
     found = client.search_model_versions(f"name='{name}'")
     return tuple(
         summary(version, aliases, decided)
@@ -87,8 +112,7 @@ def compare(client: MlflowClient, name: str, a: str, b: str) -> VersionCompariso
     Raises:
         ValueError: one does not exist; says what does.
     """
-    aliases = client.get_registered_model(name).aliases
-    decided = decisions(history(client, name))
+    aliases, decided = _aliases(client, name), decisions(history(client, name))
     left, right = (resolve(client, name, one) for one in (a, b))
     evaluations = [read_evaluation(client, one) for one in (left, right)]
     plain = [
@@ -105,6 +129,15 @@ def compare(client: MlflowClient, name: str, a: str, b: str) -> VersionCompariso
             if plain[0].get(tag) != plain[1].get(tag) and not tag.startswith("gate")
         },
     )
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    try:
+        return dict(client.get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code not in ABSENT:
+            raise
+        raise ValueError(f"{name}: {what_exists(client, name)}") from error
 
 
 def decisions(entries: tuple[HistoryEntry, ...]) -> dict[int, HistoryEntry]:
@@ -149,17 +182,30 @@ def _outcomes(text: str | None) -> tuple[RuleOutcome, ...]:
 
 
 def _figures(a: Evaluation | None, b: Evaluation | None) -> tuple[FigureComparison, ...]:
-    names = dict.fromkeys(
-        name for one in (a, b) if one is not None for name in one.stages[-1].figures
+    names = dict.fromkeys(name for one in (a, b) if one is not None for name in figure_names(one))
+    return tuple(_figure(name, a, b) for name in names if _last(a, name) or _last(b, name))
+
+
+def _figure(name: str, a: Evaluation | None, b: Evaluation | None) -> FigureComparison:
+    left, right = _last(a, name), _last(b, name)
+    comparable, interval = False, None
+    if a is not None and b is not None and left is not None and right is not None:
+        alike = name not in IN_TOKENS or a.tokenizer_hash == b.tokenizer_hash
+        own = name in OWN_SCALE  # measured by each run's own reward model
+        comparable = alike and not own and a.measured_on(name) == b.measured_on(name)
+        if comparable and math.isfinite(left.value) and math.isfinite(right.value):
+            items = (b.items.get(name), a.items.get(name))
+            found = difference((right, left), items, NUM_BOOTSTRAP, SEED)
+            interval = (found.low, found.high) if found else None
+    return FigureComparison(
+        name=name,
+        a=left,
+        b=right,
+        comparable=comparable,
+        difference=interval,
+        direction=direction(name),
     )
-    return tuple(
-        FigureComparison(
-            name=name,
-            a=a.figure("final", name) if a else None,
-            b=b.figure("final", name) if b else None,
-            comparable=a is not None
-            and b is not None
-            and a.measured_on(name) == b.measured_on(name),
-        )
-        for name in names
-    )
+
+
+def _last(evaluation: Evaluation | None, name: str) -> Figure | None:
+    return evaluation.figure("final", name) if evaluation is not None else None

@@ -1,73 +1,141 @@
 """Let the gate judge a version, and move the `champion` alias where it passes.
 
-Aliases are moved in the order previous, champion, so that a kill between the two leaves the old
-champion in place and the next run does both again. Two promotions at the same moment are not kept
-apart: MLflow's aliases know no compare-and-set.
+A run moves the alias forward alone. What a person took back or rejected, and what was champion and
+replaced, a run does not bring back, however often its steps are repeated on the same content: a
+person does, by `posttrain registry promote`.
 """
 
+from functools import partial
+
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from pydantic import TypeAdapter
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import judge
-from posttrain.registry.versions import (
-    CHAMPION,
-    PREVIOUS,
-    by_alias,
-    read_evaluation,
-    resolve,
+from posttrain.registry.history import decision
+from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
+from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve
+from posttrain.registry.writes import patiently
+from posttrain.reports import (
+    Evaluation,
+    HistoryEntry,
+    Promotion,
+    RegisteredVersion,
+    RuleOutcome,
 )
-from posttrain.reports import Evaluation, Promotion, RegisteredVersion, RuleOutcome
+
+THE_PIPELINE = "the pipeline"
+OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
+GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_rules"
+"""Tags of a version: the gate's last word, its sentences, its outcomes and its rules as JSON."""
+
+EVERY_RULE = "every rule of the gate holds"
+ATTEMPTS = 5
+"""How often to judge anew because others promoted meanwhile."""
 
 
 def promote(
-    version: RegisteredVersion, evaluation: Evaluation, recipe: PromotionRecipe
+    version: RegisteredVersion,
+    evaluation: Evaluation,
+    recipe: PromotionRecipe,
+    who: str = THE_PIPELINE,
 ) -> Promotion:
     """Judge a version by the recipe's rules and make it the champion where all hold.
 
     Raises:
-        ValueError: the version does not exist, or the evaluation is of another policy.
+        ValueError: the version does not exist, the evaluation is of another policy, or others hold
+            the lock for long.
+        LeaseLost: this process slept through its lock; run it again.
     """
     client = MlflowClient()
-    _check_is_of(client, version, evaluation)
-    current = by_alias(client, version.name, CHAMPION)
-    is_champion = current is not None and int(current.version) == version.version
+    entry = resolve(client, version.name, str(version.version))
+    _check_is_of(entry, evaluation)
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _promote(client, entry, evaluation, recipe, who)
+        except ChampionChanged:
+            continue  # the comparison was with another: judge anew
+    return _promote(client, entry, evaluation, recipe, who)
+
+
+def _promote(
+    client: MlflowClient,
+    entry: ModelVersion,
+    evaluation: Evaluation,
+    recipe: PromotionRecipe,
+    who: str,
+) -> Promotion:
+    name, number = entry.name, int(entry.version)
+    champion = champion_of(client, name)
+    outcomes = examine(client, entry, evaluation, recipe, champion)
+    passed = all(outcome.passed for outcome in outcomes)
+    told = _reasons(outcomes, passed)
+    if champion != number and not (passed and recipe.automatic):
+        waits = ("every rule holds; promotion.automatic is off, so a person decides",)
+        told = (waits if passed else ()) + told
+        return _result(number, False, told, outcomes, champion)
+    with decide(client, name, who, number) as state:
+        if state.champion == number:
+            before = by_alias(client, name, PREVIOUS)
+            already = f"version {number} is already champion"
+            return _result(
+                number, True, (already, *told), outcomes, int(before.version) if before else None
+            )
+        if (bar := barred(state.entries, number)) is not None:
+            return _result(number, False, (bar, *told), outcomes, champion)
+        promoted(state, number, "promote", who, EVERY_RULE, outcomes, champion)
+        return _result(number, True, told, outcomes, champion)
+
+
+def examine(
+    client: MlflowClient,
+    entry: ModelVersion,
+    evaluation: Evaluation,
+    recipe: PromotionRecipe,
+    champion: int | None,
+) -> tuple[RuleOutcome, ...]:
+    """The gate's outcomes against the champion, left on the version for people to read."""
     rival = None
-    if current is not None and not is_champion:
-        rival = Champion(int(current.version), read_evaluation(client, current))
+    if champion is not None and champion != int(entry.version):
+        theirs = resolve(client, entry.name, str(champion))
+        rival = Champion(champion, read_evaluation(client, theirs))
     outcomes = judge(evaluation, rival, recipe)
     passed = all(outcome.passed for outcome in outcomes)
-    _record(client, version, outcomes, passed)
+    for tag, text in {
+        GATE: "passed" if passed else "failed",
+        REASONS: "\n".join(outcome.reason for outcome in outcomes),
+        OUTCOMES_TAG: OUTCOMES.dump_json(outcomes).decode(),
+        POLICY: recipe.model_dump_json(),
+    }.items():
+        patiently(partial(client.set_model_version_tag, entry.name, str(entry.version), tag, text))
+    return outcomes
 
-    if is_champion:
-        before = by_alias(client, version.name, PREVIOUS)
-        return Promotion(
-            version=version.version,
-            promoted=True,
-            reasons=(f"version {version.version} is already champion", *_reasons(outcomes, passed)),
-            outcomes=outcomes,
-            previous_champion=int(before.version) if before else None,
+
+def barred(entries: tuple[HistoryEntry, ...], version: int) -> str | None:
+    """Why a run may not promote a version that is not the champion, or None."""
+    last = decision(entries, version)
+    if last is None:
+        return None
+    when, by_hand = last.when[:10], f"posttrain registry promote {version}"
+    if last.action in ("rollback", "reject"):
+        what = "taken back" if last.action == "rollback" else "rejected"
+        return (
+            f"version {version} was {what} by {last.who} on {when} ({last.why}); "
+            f"a person may promote it: {by_hand}"
         )
-    promoted = passed and recipe.automatic
-    if promoted:
-        if rival is not None:
-            client.set_registered_model_alias(version.name, PREVIOUS, str(rival.version))
-        client.set_registered_model_alias(version.name, CHAMPION, str(version.version))
-    waits = ("every rule holds; promotion.automatic is off, so a person decides",)
-    return Promotion(
-        version=version.version,
-        promoted=promoted,
-        reasons=(waits if passed and not promoted else ()) + _reasons(outcomes, passed),
-        outcomes=outcomes,
-        previous_champion=rival.version if rival else None,
+    return (
+        f"version {version} was champion from {when} on and was replaced; a run does not bring it "
+        f"back, a person may: {by_hand}"
     )
 
 
-def _check_is_of(client: MlflowClient, version: RegisteredVersion, evaluation: Evaluation) -> None:
-    registered = resolve(client, version.name, str(version.version)).tags.get("policy_hash", "")
+def _check_is_of(entry: ModelVersion, evaluation: Evaluation) -> None:
+    registered = entry.tags.get("policy_hash", "")
     if registered != evaluation.policy_hash:
         raise ValueError(
-            f"{version.name} version {version.version} holds policy {registered[:12]}, and the "
+            f"{entry.name} version {entry.version} holds policy {registered[:12]}, and the "
             f"evaluation is of {evaluation.policy_hash[:12]}; evaluate the version that is promoted"
         )
 
@@ -77,14 +145,17 @@ def _reasons(outcomes: tuple[RuleOutcome, ...], passed: bool) -> tuple[str, ...]
     return tuple(outcome.reason for outcome in outcomes if passed or not outcome.passed)
 
 
-def _record(
-    client: MlflowClient,
-    version: RegisteredVersion,
+def _result(
+    version: int,
+    is_champion: bool,
+    reasons: tuple[str, ...],
     outcomes: tuple[RuleOutcome, ...],
-    passed: bool,
-) -> None:
-    """Leave the gate's last word on the version, where MLflow's page shows it."""
-    number = str(version.version)
-    client.set_model_version_tag(version.name, number, "gate", "passed" if passed else "failed")
-    reasons = "\n".join(outcome.reason for outcome in outcomes)
-    client.set_model_version_tag(version.name, number, "gate_reasons", reasons)
+    before: int | None,
+) -> Promotion:
+    return Promotion(
+        version=version,
+        promoted=is_champion,
+        reasons=reasons,
+        outcomes=outcomes,
+        previous_champion=before,
+    )

@@ -1,15 +1,33 @@
-"""Move the champion alias, and write down who did it, when and why."""
+"""Move the champion alias and write down who did it, when, from what to what, and why.
 
-from collections.abc import Iterable
+Everything happens under the lock of the model (`lock.py`), in this order: settle what a killed
+process left; write the line as begun (`history.py`); alias `previous`; alias `champion`; line done.
+So a kill between any two writes leaves the old champion or the new one, and the next decision makes
+line and `previous` agree with it.
+
+`previous` is what a rollback would bring back: the champion before this one, less what was taken
+back or rejected since. Rolled back twice, the registry goes two champions back, not to and fro.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from mlflow import MlflowClient
 
-from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias
+from posttrain.registry import history as lines
+from posttrain.registry.lock import LEASE_SECONDS, Lease, exclusive
+from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias, resolve
+from posttrain.registry.writes import patiently
 from posttrain.reports import HistoryEntry, RuleOutcome
 
-UNCHECKED: Literal["unchecked"] = "unchecked"
+Unchecked = Literal["unchecked"]
+UNCHECKED: Unchecked = "unchecked"
+
+log = logging.getLogger(__name__)
 
 
 class ChampionChanged(ValueError):
@@ -25,32 +43,41 @@ def move(
     who: str,
     why: str,
     outcomes: Iterable[RuleOutcome] = (),
-    expected_champion: int | Literal["unchecked"] | None = UNCHECKED,
+    expected_champion: int | Unchecked | None = UNCHECKED,
 ) -> HistoryEntry:
     """Make a version the champion.
 
     Raises:
         ChampionChanged: the champion is not the expected one (None: that there is none).
-        ValueError: it is champion already, does not exist, or the lock can't be had.
+        ValueError: it is champion already, does not exist, or others hold the lock for long.
+        LeaseLost: this process slept through its lock; the next decision settles what it left.
     """
-    before = _champion(client, name)
-    if before is not None:
-        client.set_registered_model_alias(name, PREVIOUS, str(before))
-    client.set_registered_model_alias(name, CHAMPION, str(version))
-    return _entry(action, version, who, before, version, why, outcomes)
+    resolve(client, name, str(version))
+    with decide(client, name, who, version) as state:
+        return promoted(state, version, action, who, why, outcomes, expected_champion)
 
 
 def roll_back(client: MlflowClient, name: str, *, who: str, why: str) -> HistoryEntry:
     """Give the alias back to the champion before this one; a second time, to the one before that.
 
+    What was rejected, or deleted from the registry, is passed over.
+
     Raises:
-        ValueError: there is no champion, or none before it.
+        ValueError: there is no champion, none before it, or others hold the lock for long.
+        LeaseLost: this process slept through its lock; the next decision settles what it left.
     """
-    before, previous = _champion(client, name), by_alias(client, name, PREVIOUS)
-    if previous is None:
-        raise ValueError(f"{name}: no champion before version {before}")
-    client.set_registered_model_alias(name, CHAMPION, str(previous.version))
-    return _entry("rollback", before, who, before, int(previous.version), why, ())
+    anchor = by_alias(client, name, CHAMPION)
+    if anchor is None:
+        raise ValueError(f"{name}: there is no champion to take back")
+    with decide(client, name, who, int(anchor.version)) as state:
+        target = _before(state.lease, state.entries)
+        if target is None:
+            raise ValueError(
+                f"{name}: no champion before {_version(state.champion)} that could take over; "
+                "promote another version in its place"
+            )
+        entry = _entry("rollback", state.champion, who, state.champion, target, why, ())
+        return state.carry_out(entry, target)
 
 
 def reject(
@@ -65,25 +92,168 @@ def reject(
     """Write down that a version is not wanted, and take the challenger alias off it.
 
     Raises:
-        ValueError: it is the champion, or does not exist.
+        ValueError: it is the champion, does not exist, or others hold the lock for long.
+        LeaseLost: this process slept through its lock; the next decision settles what it left.
     """
-    champion = _champion(client, name)
-    client.delete_registered_model_alias(name, CHALLENGER)
-    return _entry("reject", version, who, champion, champion, why, outcomes)
+    resolve(client, name, str(version))
+    with decide(client, name, who, version) as state:
+        if state.champion == version:
+            raise ValueError(
+                f"{name}: version {version} is the champion; take it back by a rollback"
+            )
+        champion = state.champion
+        return state.carry_out(
+            _entry("reject", version, who, champion, champion, why, outcomes), version
+        )
 
 
 def history(client: MlflowClient, name: str) -> tuple[HistoryEntry, ...]:
-    """Every entry, the oldest first."""
-    return ()
+    """Every line, the oldest first; `state` says which were not carried out."""
+    return lines.read(client, name)
 
 
-def _champion(client: MlflowClient, name: str) -> int | None:
-    current = by_alias(client, name, CHAMPION)
+def champion_of(client: MlflowClient, name: str) -> int | None:
+    """Number of the champion, by the alias."""
+    current = patiently(lambda: by_alias(client, name, CHAMPION))
     return int(current.version) if current else None
 
 
+@dataclass(frozen=True)
+class Settled:
+    """The registry under its lock, with nothing begun in it."""
+
+    lease: Lease
+    entries: tuple[HistoryEntry, ...]
+    champion: int | None
+
+    def carry_out(self, entry: HistoryEntry, source: int) -> HistoryEntry:
+        """Begin the line, move the aliases, end the line."""
+        entry = lines.write(self.lease, entry, source)
+        _point(self.lease, PREVIOUS, _before(self.lease, (*self.entries, entry)))
+        if entry.to_version != entry.from_version:
+            _point(self.lease, CHAMPION, entry.to_version)
+        _forget_rejected(self.lease, entry)
+        return lines.close(self.lease, entry, "done")
+
+
+def promoted(
+    state: Settled,
+    version: int,
+    action: Literal["promote", "approve"],
+    who: str,
+    why: str,
+    outcomes: Iterable[RuleOutcome],
+    expected_champion: int | Unchecked | None,
+) -> HistoryEntry:
+    """The line of a promotion, carried out; for those who hold the lock already.
+
+    Raises:
+        ChampionChanged: the champion is not the expected one.
+        ValueError: the version is champion already.
+    """
+    name, champion = state.lease.name, state.champion
+    if champion == version:
+        raise ValueError(f"{name}: version {version} is the champion already")
+    if expected_champion not in (UNCHECKED, champion):
+        raise ChampionChanged(
+            f"{name}: the champion is {_version(champion)}, and was expected to be "
+            f"{_version(expected_champion)}: somebody decided meanwhile; look again"
+        )
+    entry = _entry(action, version, who, champion, version, why, outcomes)
+    return state.carry_out(entry, version)
+
+
+@contextmanager
+def decide(
+    client: MlflowClient, name: str, who: str, source: int, lease_seconds: float = LEASE_SECONDS
+) -> Iterator[Settled]:
+    """Take the lock and settle what is there: lines that were begun, aliases moved past us.
+
+    `source` is a version that exists.
+    """
+    with exclusive(client, name, who, lease_seconds) as lease:
+        entries = tuple(_settled(lease, entry) for entry in lines.read(client, name))
+        champion = champion_of(client, name)
+        for entry in _outside(client, name, entries, champion):
+            entries += (lines.write(lease, entry, source),)
+        _point(lease, PREVIOUS, _before(lease, entries))
+        yield Settled(lease, entries, champion)
+
+
+def _settled(lease: Lease, entry: HistoryEntry) -> HistoryEntry:
+    """A begun line, by what the champion alias says; a rejection is carried out."""
+    if entry.state != "begun":
+        return entry
+    _forget_rejected(lease, entry)
+    done = entry.action == "reject" or champion_of(lease.client, lease.name) == entry.to_version
+    log.warning(
+        "%s: line %d of the history, begun by %s, was cut short: %s",
+        lease.name,
+        entry.number,
+        entry.who,
+        "finished now" if done else "the champion had not moved; marked as undone",
+    )
+    return lines.close(lease, entry, "done" if done else "undone")
+
+
+def _outside(
+    client: MlflowClient, name: str, entries: tuple[HistoryEntry, ...], champion: int | None
+) -> Iterator[HistoryEntry]:
+    """Lines for what happened to the alias past us, or before there was a history."""
+    known = lines.champions(entries)
+    last = known[-1] if known else None
+    if champion == last:
+        return
+    if not entries and (before := by_alias(client, name, PREVIOUS)) is not None:
+        first = int(before.version)
+        if first != champion:
+            yield _entry("outside", first, "unknown", None, first, "before the history began", ())
+            last = first
+    why = "the alias was moved past posttrain" if entries else "before the history began"
+    yield _entry("outside", champion, "unknown", last, champion, why, ())
+
+
+def _before(lease: Lease, entries: tuple[HistoryEntry, ...]) -> int | None:
+    """The champion to go back to: the newest before the present one that is there and wanted."""
+    for number in reversed(lines.champions(entries)[:-1]):
+        if number is None:
+            continue
+        last = lines.decision(entries, number)
+        unwanted = last is not None and last.action in ("reject", "rollback")
+        if not unwanted and _exists(lease, number):
+            return number
+    return None
+
+
+def _exists(lease: Lease, number: int) -> bool:
+    found = patiently(lambda: lease.client.search_model_versions(f"name='{lease.name}'"))
+    return any(int(version.version) == number for version in found)
+
+
+def _point(lease: Lease, alias: str, number: int | None) -> None:
+    """Point an alias to a version, or remove it; no write where it is so already."""
+    client, name = lease.client, lease.name
+    now = patiently(lambda: by_alias(client, name, alias))
+    if (int(now.version) if now else None) == number:
+        return
+    lease.check()
+    if number is None:
+        patiently(lambda: client.delete_registered_model_alias(name, alias))
+    else:
+        patiently(lambda: client.set_registered_model_alias(name, alias, str(number)))
+
+
+def _forget_rejected(lease: Lease, entry: HistoryEntry) -> None:
+    """What is rejected no longer stands for promotion."""
+    if entry.action != "reject":
+        return
+    standing = by_alias(lease.client, lease.name, CHALLENGER)
+    if standing is not None and int(standing.version) == entry.version:
+        _point(lease, CHALLENGER, None)
+
+
 def _entry(
-    action: Literal["promote", "approve", "rollback", "reject"],
+    action: Literal["promote", "approve", "rollback", "reject", "outside"],
     version: int | None,
     who: str,
     before: int | None,
@@ -92,7 +262,7 @@ def _entry(
     outcomes: Iterable[RuleOutcome],
 ) -> HistoryEntry:
     return HistoryEntry(
-        number=1,
+        number=0,  # the store gives it
         action=action,
         version=version,
         who=who,
@@ -101,4 +271,9 @@ def _entry(
         to_version=after,
         why=why,
         outcomes=tuple(outcomes),
+        state="done" if action == "outside" else "begun",
     )
+
+
+def _version(number: int | str | None) -> str:
+    return "no version" if number is None else f"version {number}"

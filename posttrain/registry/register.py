@@ -18,6 +18,8 @@ from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.card import model_card
+from posttrain.registry.history import decision
+from posttrain.registry.history import read as read_history
 from posttrain.registry.versions import (
     CARD,
     CHALLENGER,
@@ -43,6 +45,8 @@ def register(
 ) -> RegisteredVersion:
     """Register a policy with its base, evaluation and card, and point `challenger` to it.
 
+    What a person rejected is not made challenger again.
+
     Where the content is registered already, a new evaluation replaces the old one. `lineage` says
     where it came from: `zenml_run`, `git_commit`, what the caller knows; `data.<role>` (a
     SHA-256) is added from the evaluation.
@@ -64,7 +68,9 @@ def register(
         version = known
         if read_evaluation(client, known) != evaluation:
             entry.replace_evaluation(known)
-    client.set_registered_model_alias(name, CHALLENGER, str(version.version))
+    last = decision(read_history(client, name), int(version.version))
+    if last is None or last.action != "reject":
+        client.set_registered_model_alias(name, CHALLENGER, str(version.version))
     return RegisteredVersion(
         name=name, version=int(version.version), content_hash=content, is_new=known is None
     )
@@ -110,6 +116,8 @@ class _Entry:
             tags={
                 "content_hash": content_hash(self.domain, self.policy),
                 "policy_hash": self.policy.content_hash(),
+                "stage": self.policy.stage,
+                "method": self.policy.facts.method,
                 "base_version": str(base.version),
                 **self._origin_tags(),
                 **self._evaluation_tags(),

@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import pydantic
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from posttrain.artifacts import BaseModel, Policy, sha256_of
@@ -34,6 +34,34 @@ ABSENT = (
 def base_name(name: str) -> str:
     """Registered model that holds the bases of `name`'s versions."""
     return f"{name}-base"
+
+
+def history_name(name: str) -> str:
+    """Registered model whose versions are the lines of `name`'s promotion history."""
+    return f"{name}-history"
+
+
+def lock_prefix(name: str) -> str:
+    """What the registered models begin with that lock `name`."""
+    return f"{name}-lock-"
+
+
+def model_names(client: MlflowClient) -> list[str]:
+    """Registered models that are models: no bases, histories or locks of such."""
+    found = {model.name for model in _all_models(client)}
+    kept = re.compile(r"(?P<of>.+)-(base|history|lock-\d{6,})")
+    matches = ((name, kept.fullmatch(name)) for name in sorted(found))
+    return [name for name, match in matches if match is None or match["of"] not in found]
+
+
+def _all_models(client: MlflowClient) -> Iterator[RegisteredModel]:
+    token = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def by_content(client: MlflowClient, name: str, content_hash: str) -> ModelVersion | None:
@@ -71,7 +99,7 @@ def resolve(client: MlflowClient, name: str, alias_or_version: str) -> ModelVers
     else:
         version = by_alias(client, name, alias_or_version)
     if version is None:
-        raise ValueError(f"{name}@{alias_or_version}: {_what_exists(client, name)}")
+        raise ValueError(f"{name}@{alias_or_version}: {what_exists(client, name)}")
     return version
 
 
@@ -135,16 +163,16 @@ def tag_name(text: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", text)
 
 
-def _what_exists(client: MlflowClient, name: str) -> str:
+def what_exists(client: MlflowClient, name: str) -> str:
+    """What a person may have meant, for an error that names what is not there."""
     try:
         model = client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
-        names = sorted(model.name for model in client.search_registered_models())
         return (
             f"{mlflow.get_tracking_uri()} has no registered model {name!r} "
-            f"(found: {', '.join(names) or 'none'}); "
+            f"(found: {', '.join(model_names(client)) or 'none'}); "
             "run the pipeline first, or set MLFLOW_TRACKING_URI"
         )
     numbers = sorted(int(v.version) for v in client.search_model_versions(f"name='{name}'"))
