@@ -13,6 +13,7 @@ from cli.init import init
 from cli.pin import pin
 from cli.preferences import preferences
 from cli.report import report
+from cli.review.command import review
 from cli.schedule import schedule
 from cli.schema import schema
 from cli.stack import stack
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, generate, export, check, pin, dashboard, init, schema):
+for command in (report, chat, generate, export, check, pin, dashboard, review, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(schedule, name="schedule")

@@ -52,9 +52,7 @@ def build(desk: Desk) -> FastAPI:
     return app
 
 
-async def _guard(
-    request: Request, answer: Callable[[Request], Awaitable[Response]]
-) -> Response:
+async def _guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     """Admit the request, answer it, and put the headers on whatever comes of it."""
     try:
         await admit(request, desk_of(request).access)

@@ -152,9 +152,7 @@ def _two(a: int, b: int) -> tuple[int, int]:
     return (min(a, b), max(a, b))
 
 
-def _pairs(
-    desk: Desk, name: str, two: tuple[int, int]
-) -> tuple[Mapping[str, VersionPair], bool]:
+def _pairs(desk: Desk, name: str, two: tuple[int, int]) -> tuple[Mapping[str, VersionPair], bool]:
     """Pairs that were drawn, else those of the stored answers; and whether it is these."""
     found = desk.versions(name)
     assert found[two[0]] and found[two[1]]  # 404 otherwise

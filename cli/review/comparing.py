@@ -8,12 +8,10 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from cli.review.desk import Desk, desk_of
+from cli.review.desk import desk_of
 from cli.review.pages import page
 from cli.review.versions import picked
-from posttrain.evaluate.difference import Difference, difference
-from posttrain.evaluate.wording import direction, figure_names, number
-from posttrain.recipe.promotion import PromotionRecipe
+from posttrain.evaluate.wording import number
 from posttrain.registry.overview import FigureComparison, compare
 from posttrain.reports import Evaluation, Figure, Sample
 
@@ -39,7 +37,8 @@ class Row:
     plot: tuple[float, float, float] | None
     """Low end, value and high end of how much better B is, in px."""
 
-    verdict: Literal["good", "bad", "unclear", "neutral"]
+    verdict: Literal["better", "worse", "level", "unknown"]
+    """What B is beside A."""
 
 
 @dataclass(frozen=True)
@@ -73,54 +72,32 @@ def compare_versions(request: Request, name: str) -> Response:
         | {
             "a": told.a,
             "b": told.b,
-            "rows": rows(told.figures, evaluations),
+            "rows": rows(told.figures),
             "samples": samples(evaluations),
             "differing": told.differing,
         },
     )
 
 
-def rows(
-    figures: tuple[FigureComparison, ...], evaluations: tuple[Evaluation | None, Evaluation | None]
-) -> list[Row]:
-    """Figures in the order of the report's table."""
-    order = [name for one in evaluations if one is not None for name in figure_names(one)]
-    return [
-        _row(one, evaluations) for one in sorted(figures, key=lambda one: order.index(one.name))
-    ]
+def rows(figures: tuple[FigureComparison, ...]) -> list[Row]:
+    """Figures as the table writes them."""
+    return [_row(told) for told in figures]
 
 
-def _row(
-    told: FigureComparison, evaluations: tuple[Evaluation | None, Evaluation | None]
-) -> Row:
-    sign = direction(told.name)
+def _row(told: FigureComparison) -> Row:
     if told.a is None or told.b is None or not told.comparable:
-        return Row(told.name, told.a, told.b, None, "", None, "neutral")
-    gap = told.b.value - told.a.value
-    reach = _reach(told.name, told.a, told.b, evaluations)
-    bounds = f"{_signed(reach.low)} – {_signed(reach.high)}" if reach else ""
-    if not sign or reach is None:
-        return Row(told.name, told.a, told.b, _signed(gap), bounds, None, "neutral")
-    gain, ends = sign * gap, reach.signed(sign)
-    verdict: Literal["good", "bad", "unclear"] = "unclear"
-    if ends.low > 0 or ends.high < 0:
-        verdict = "good" if gain > 0 else "bad"
-    plot = _plot(ends, gain)
-    return Row(told.name, told.a, told.b, _signed(gap), bounds, plot, verdict)
+        return Row(told.name, told.a, told.b, None, "", None, "unknown")
+    gap, reach = told.b.value - told.a.value, told.difference
+    bounds = f"{_signed(reach[0])} – {_signed(reach[1])}" if reach else ""
+    plot = _plot(reach, gap, told.direction) if reach and told.direction else None
+    return Row(told.name, told.a, told.b, _signed(gap), bounds, plot, told.verdict)
 
 
-def _reach(
-    name: str, a: Figure, b: Figure, evaluations: tuple[Evaluation | None, Evaluation | None]
-) -> Difference | None:
-    first, second = (one.items.get(name) if one else None for one in evaluations)
-    gate = PromotionRecipe()
-    return difference((b, a), (second, first), gate.num_bootstrap, gate.seed)
-
-
-def _plot(ends: Difference, gain: float) -> tuple[float, float, float]:
-    """Places on the drawing, each row to its own scale: zero is in the middle."""
-    scale = HALF / (max(abs(ends.low), abs(ends.high), abs(gain)) or 1.0)
-    low, value, high = (round(MIDDLE + scale * one, 1) for one in (ends.low, gain, ends.high))
+def _plot(reach: tuple[float, float], gap: float, sign: int) -> tuple[float, float, float]:
+    """Places on the drawing, each row to its own scale: zero is in the middle, better is right."""
+    low, high = sorted(sign * bound for bound in reach)
+    scale = HALF / (max(abs(low), abs(high), abs(gap)) or 1.0)
+    low, value, high = (round(MIDDLE + scale * one, 1) for one in (low, sign * gap, high))
     return low, value, high
 
 

@@ -6,6 +6,10 @@ from mlflow.exceptions import MlflowException
 
 from cli.review.desk import Desk, Versions, signed
 from posttrain.registry import promotions
+from posttrain.registry.lock import LeaseLost
+
+REFUSALS = (ValueError, LeaseLost, MlflowException)
+"""What the registry raises where it does not do what it is told; says why."""
 
 
 class Undecided(Exception):
@@ -29,26 +33,28 @@ def decide(desk: Desk, name: str, number: int, form: Mapping[str, str]) -> tuple
     who, why = _signed(form)
     version = found[number]
     _check_champion(found, form)
-    overrules = form.get("overrule") == "yes"
     if wanted not in ("approve", "promote", "reject"):
         raise Undecided(400, "refused_form")
-    if wanted == "promote" and version.gate != "passed" and not overrules:
+    overrules = form.get("overrule") == "yes"
+    if wanted != "reject" and version.gate != "passed" and not overrules:
         raise Undecided(409, "needs_overrule")
     try:
-        if wanted == "promote":
+        if wanted == "reject":
+            promotions.reject(
+                desk.client, name, number, who=who, why=why, outcomes=version.outcomes
+            )
+        else:
             promotions.move(
                 desk.client,
                 name,
                 number,
-                action="promote",
+                action=wanted,
                 who=who,
                 why=why,
                 outcomes=version.outcomes,
                 expected_champion=found.champion,
             )
-        else:
-            _say(desk, name, number, wanted == "approve", who, why, overrules)
-    except (ValueError, MlflowException) as error:
+    except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return wanted, who
 
@@ -63,18 +69,9 @@ def roll_back(desk: Desk, name: str, form: Mapping[str, str]) -> str:
     _check_champion(desk.versions(name), form)
     try:
         promotions.roll_back(desk.client, name, who=who, why=why)
-    except (ValueError, MlflowException) as error:
+    except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return who
-
-
-def _say(
-    desk: Desk, name: str, number: int, approves: bool, who: str, why: str, overrules: bool
-) -> None:
-    from cli import waiting
-
-    decision = waiting.APPROVE if approves else waiting.REJECT
-    waiting.say(name, number, decision, who=who, why=why, overrules=overrules)
 
 
 def _signed(form: Mapping[str, str]) -> tuple[str, str]:

@@ -1,13 +1,12 @@
 """What the page works on: the registry, the state folder, and where other pages are."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
@@ -118,12 +117,3 @@ def signed(form: Mapping[str, str]) -> tuple[str, str]:
     """Name and reason; empty where they are missing or out of bounds."""
     who, why = form.get("who", "").strip(), form.get("why", "").strip()
     return (who if len(who) <= 100 else "", why if len(why) <= 2000 else "")
-
-
-def registry_said(work: Callable[[], object]) -> str | None:
-    """What the registry says against it; None where it did it."""
-    try:
-        work()
-    except (ValueError, MlflowException) as error:
-        return str(error)
-    return None

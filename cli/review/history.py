@@ -32,7 +32,9 @@ def take_back(request: Request, name: str) -> Response:
         told = error.told or t(error.key, **error.values)
         again = {"error": told, "why": form.get("why", ""), "who": form.get("who", "")}
         return _page(request, name, again, error.status)
-    response = RedirectResponse(f"{request.url_for('show_history', name=name).path}?done=rollback", 303)
+    response = RedirectResponse(
+        f"{request.url_for('show_history', name=name).path}?done=rollback", 303
+    )
     remember(request, response, who)
     return response
 
@@ -50,4 +52,4 @@ def _page(request: Request, name: str, more: Mapping[str, Any], status: int = 20
         "error": "",
         "why": "",
     }
-    return page(request, "history.html", values | more, status)
+    return page(request, "history.html", {**values, **more}, status)

@@ -1,6 +1,6 @@
 """Pages from templates: words, language, session, and the one model that a page is about."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse
 from cli.review.security import keep
 from cli.review.words import LANGUAGES, Language, known, preferred, translator
 from posttrain.evaluate.wording import figure_label, interval, is_part, number, stage_label
+from posttrain.reports import RuleOutcome
 
 LANGUAGE, WHO = "posttrain_language", "posttrain_who"
 """Cookies: the language that was chosen, and the name that was last signed with."""
@@ -62,8 +63,9 @@ def page(
         languages=[(name, _switched(request, name)) for name in LANGUAGES],
         who=reader.who,
         code=request.state.code,
-        figure_label=figure_label,
-        stage_label=stage_label,
+        label=figure_label,
+        stage=stage_label,
+        told=outcome_rows,
         number=number,
         interval=interval,
         is_part=is_part,
@@ -94,7 +96,16 @@ def card_html(card: str) -> tuple[str, Markup]:
     header, body = "", card
     if card.startswith(CARD_HEADER):
         header, _, body = card.removeprefix(CARD_HEADER).partition(f"\n{CARD_HEADER}")
-    return header, Markup(MARKDOWN.render(body))
+    tokens = MARKDOWN.parse(body)
+    for token in tokens:
+        if style := token.attrs.pop("style", None):  # a table's alignment, refused by our policy
+            token.attrs["class"] = str(style).removeprefix("text-align:")
+    return header, Markup(MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}))
+
+
+def outcome_rows(outcomes: Sequence[RuleOutcome]) -> list[tuple[bool, str]]:
+    """The gate's rules, each in a sentence."""
+    return [(outcome.passed, outcome.reason) for outcome in outcomes]
 
 
 def moment(text: str) -> str:

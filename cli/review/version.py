@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from cli.review.decisions import Undecided, decide
 from cli.review.desk import Versions, desk_of
-from cli.review.pages import card_html, page, reader_of, remember
+from cli.review.pages import card_html, outcome_rows, page, reader_of, remember
 from cli.review.reports import report_of
 from cli.review.words import translator
 from posttrain.evaluate.wording import figure_names
@@ -95,6 +95,7 @@ def _page(
         "version": version,
         "champion": found.champion,
         "previous": found.previous,
+        "outcomes": outcome_rows(version.outcomes),
         "reasons": version.tags.get("gate_reasons", "").splitlines(),
         "figures": _figures(evaluation),
         "has_report": evaluation is not None,
@@ -108,7 +109,7 @@ def _page(
         "error": "",
         "why": "",
     }
-    return page(request, "version.html", values | more, status)
+    return page(request, "version.html", {**values, **more}, status)
 
 
 def _figures(evaluation: Evaluation | None) -> list[tuple[str, Figure]]:
