@@ -7,16 +7,17 @@ person does, by `posttrain registry promote`.
 
 from functools import partial
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.comparison import Champion
-from posttrain.registry.gate import judge
+from posttrain.registry.gate import as_metrics, judge
 from posttrain.registry.history import decision
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
-from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve
+from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve, tag_name
 from posttrain.registry.writes import patiently
 from posttrain.reports import (
     Evaluation,
@@ -28,7 +29,7 @@ from posttrain.reports import (
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
-GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_rules"
+GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_policy"
 """Tags of a version: the gate's last word, its sentences, its outcomes and its rules as JSON."""
 
 EVERY_RULE = "every rule of the gate holds"
@@ -103,6 +104,8 @@ def examine(
         rival = Champion(champion, read_evaluation(client, theirs))
     outcomes = judge(evaluation, rival, recipe)
     passed = all(outcome.passed for outcome in outcomes)
+    if mlflow.active_run() is not None:  # the step's, where there is one
+        mlflow.log_metrics({tag_name(name): value for name, value in as_metrics(outcomes).items()})
     for tag, text in {
         GATE: "passed" if passed else "failed",
         REASONS: "\n".join(outcome.reason for outcome in outcomes),

@@ -38,14 +38,15 @@ def test_a_gate_on_a_figure_that_nobody_measures_is_refused(values: dict[str, An
     [
         ("fact_accuracy.Z", r"\['fact_accuracy', 'fact_accuracy.A', .*, 'fact_accuracy.C'\]"),
         ("helpfulness.A", r"\['helpfulness'\] \(a probe reports its `sets` with `by_set: true`"),
-        ("perplexity_domain.A", r"\['perplexity_domain'\]"),
+        ("ended_share.A", r"\['ended_share'\]"),
     ],
 )
 @pytest.mark.parametrize("rules", ["limits", "against_champion"])
 def test_a_gate_on_a_set_that_is_not_reported_is_refused(
     values: dict[str, Any], rules: str, figure: str, message: str
 ) -> None:
-    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
+    compared = {"higher_is_better": True, "max_loss": 0.01}
+    bound = {"at_least": 0.5} if rules == "limits" else compared
     values["promotion"][rules].append({"figure": figure, **bound})
     start = (
         f"promotion names the figure '{figure}', and evaluation reports no such set; name one of"
@@ -56,6 +57,7 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
 
 def test_no_base_ft_needs_no_figures(values: dict[str, Any]) -> None:
     values["base_finetune"] = {"method": "none"}
+    values["promotion"]["limits"] = [{"figure": "fact_accuracy", "at_least": 0.5}]
     assert Recipe(**values).base_finetune.method == "none"
     values["base_finetune"] = {"method": "lora"}
     with pytest.raises(ValueError, match=r"base_finetune\.learning_rate"):
@@ -73,7 +75,7 @@ def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
     limits += [{"figure": "rouge_l", "at_least": 0.2}, {"figure": "rouge_2.A", "at_least": 0.1}]
     Recipe(**values)
     limits.append({"figure": "rouge", "at_least": 0.2})
-    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', 'rouge_2'"):
+    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', .*'rouge_2'"):
         Recipe(**values)
 
 
@@ -126,8 +128,9 @@ def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
     values: dict[str, Any], figure: str
 ) -> None:
     values["promotion"]["limits"].append({"figure": figure, "at_most": 5})
-    Recipe(**values)
-    values["promotion"]["against_champion"].append({"figure": figure, "higher_is_better": True})
+    PostTrainingRecipe(**values)
+    compared = {"figure": figure, "higher_is_better": True, "max_loss": 0.1}
+    values["promotion"]["against_champion"].append(compared)
     message = (
         f"promotion.against_champion names '{figure}': .* its own run's reward model .* on "
         "another scale; bound it by promotion.limits"
@@ -291,6 +294,7 @@ def test_the_longest_sequence_is_of_stages_that_run(
     values: dict[str, Any], section: str, changes: dict[str, Any], fields: str, longest: int
 ) -> None:
     values[section] |= changes
+    values["promotion"]["limits"] = [{"figure": "fact_accuracy", "at_least": 0.5}]
     preflight = Recipe(**values).preflight
     assert preflight.longest_sequence == longest
     assert preflight.longest_fields.startswith(fields)
