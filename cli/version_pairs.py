@@ -1,13 +1,15 @@
 """`posttrain preferences versions`: two registered versions answer the same prompts."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import MaxNewTokens, Name, Seed, System, Temperature
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from posttrain.align.revise import Utterance
     from posttrain.data.questions import Question
     from posttrain.evaluate.blind import Asked
@@ -24,25 +26,18 @@ def versions(
     second: Annotated[str, typer.Argument(help="The other.")],
     input_: Annotated[
         Path | None,
-        typer.Option("--input", help="JSON Lines with `prompt` or `messages`; - for stdin."),
+        typer.Option("--input", help="In its place: JSON Lines with `prompt` or `messages`."),
     ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="Run configuration whose source is read, in its place.")
-    ] = None,
-    role: Annotated[
-        Literal["instructions", "preferences", "prompts", "probes"],
-        typer.Option(help="With --recipe: which of its sources."),
-    ] = "prompts",
-    split: Annotated[
-        str | None, typer.Option(help="With --recipe: a split of the hub data set, or `held_out`.")
+    run: Annotated[
+        str | None, typer.Option(help="Run whose prompts are answered; the last one if absent.")
     ] = None,
     prompt_set: Annotated[
-        str | None, typer.Option("--set", help="Only rows of this `set`, such as `held_out`.")
+        str | None, typer.Option("--set", help="Set of its prompts; one never trained on.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many prompts.")] = None,
     train: Annotated[
         bool,
-        typer.Option("--train", help="These prompts may be trained on; held out where absent."),
+        typer.Option("--train", help="With --input: prompts to train on; held out where absent."),
     ] = False,
     name: Name = None,
     system: System = None,
@@ -53,7 +48,6 @@ def versions(
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
 ) -> None:
     """Write pairs of two versions' answers for the review page's blind comparison."""
-    from cli.generate import read
     from posttrain.evaluate.ballots import pairs_file, write_pairs
     from posttrain.evaluate.blind import pair_up
     from posttrain.recipe.inference import InferenceRecipe
@@ -64,15 +58,13 @@ def versions(
         raise ValueError(f"{out}: exists; overwrite it by --force (verdicts stay)")
     given = {"temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
     settings = InferenceRecipe.model_validate({k: v for k, v in given.items() if v is not None})
-    found = read(input_, recipe, role, split, None, system)
-    questions = [one for one in found if prompt_set in (None, one.row.get("set"))][:limit]
-    if not questions:
-        raise ValueError(f"--set {prompt_set}: none of {len(found)} rows is of this set")
+    found = _of_file(input_, system, train) if input_ else _of_run(run, prompt_set, system)
+    questions = [question for question, _ in found[:limit]]
+    asked = [prompt for _, prompt in found[:limit]]
     answers = (
         _answers(name, numbers[0], questions, settings),
         _answers(name, numbers[1], questions, settings),
     )
-    asked = [_asked(question, train) for question in questions]
     pairs, dropped = pair_up(name, numbers, asked, answers, settings.seed)
     for reason, count in dropped.items():
         print(f"dropped, {reason}: {count}")
@@ -121,12 +113,56 @@ def _answers(
     return [Utterance([], one.response.strip(), one.ended) for one in said]
 
 
-def _asked(question: "Question", train: bool) -> "Asked":
-    """A prompt; held out unless all say that it may be trained on."""
+def _of_file(file: Path, system: str | None, train: bool) -> "list[tuple[Question, Asked]]":
+    """A file's prompts: held out unless all say that they may be trained on."""
+    from posttrain.data.questions import read_questions
+
+    return [
+        (
+            question,
+            _asked(
+                question.messages,
+                not train or HELD_OUT in (question.row.get("split"), question.row.get("set")),
+                str(question.row.get("group") or ""),
+            ),
+        )
+        for question in read_questions(file, system)
+    ]
+
+
+def _of_run(
+    run: str | None, prompt_set: str | None, system: str | None
+) -> "list[tuple[Question, Asked]]":
+    """A set of a run's prompts: held out where the run measured on it."""
+    from cli.last_run import run_of
+    from posttrain.align.pairs import MEASURED_SET, untrained_set
+    from posttrain.align.rows import read_prompts
+    from posttrain.data.questions import Question
+
+    found = run_of(run)
+    policies = list(found.policies.values())
+    chosen = prompt_set or untrained_set(found.tokens, policies)
+    held_out = chosen in {policy.facts.recipe.get(MEASURED_SET) for policy in policies}
+    print(f"{found.name}: prompts of the set {chosen}{', held out' if held_out else ''}")
+    prompts = read_prompts(found.tokens, chosen)
+    opening = [{"role": "system", "content": system}] if system else []
+    return [
+        (
+            Question(f"{found.name}: {prompt.id}", {}, messages),
+            _asked(messages, held_out, prompt.group),
+        )
+        for prompt in prompts
+        for messages in ([*opening, *map(_turn, prompt.messages)],)
+    ]
+
+
+def _turn(message: "Mapping[str, Any]") -> dict[str, str]:
+    return {"role": str(message["role"]), "content": str(message["content"])}
+
+
+def _asked(messages: "Sequence[Mapping[str, str]]", held_out: bool, group: str) -> "Asked":
     from posttrain.align.pairs import Turn
     from posttrain.evaluate.blind import Asked
 
-    row = question.row
-    kept = not train or HELD_OUT in (row.get("split"), row.get("set"))
-    turns = tuple(Turn(role=turn["role"], content=turn["content"]) for turn in question.messages)
-    return Asked(turns, held_out=kept, group=str(row.get("group") or ""))
+    turns = tuple(Turn(role=turn["role"], content=turn["content"]) for turn in messages)
+    return Asked(turns, held_out=held_out, group=group)

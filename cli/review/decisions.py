@@ -1,15 +1,28 @@
 """A person's decision from a form, carried out by the registry or by the run that waits for it."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from mlflow.exceptions import MlflowException
 
 from cli.review.desk import Desk, Versions, signed
+from cli.waiting import say, waiting
 from posttrain.registry import promotions
+from posttrain.registry.by_hand import Refused, judge_again, promote_judged
 from posttrain.registry.lock import LeaseLost
+from posttrain.registry.promote import POLICY
 
 REFUSALS = (ValueError, LeaseLost, MlflowException)
 """What the registry raises where it does not do what it is told; says why."""
+
+OVERRULED = "overruled on the review page"
+
+Decision = Literal["approve", "promote", "reject"]
+DECISIONS: dict[str, Decision] = {
+    "approve": "approve",
+    "promote": "promote",
+    "reject": "reject",
+}
 
 
 class Undecided(Exception):
@@ -23,37 +36,31 @@ class Undecided(Exception):
         self.values = values
 
 
-def decide(desk: Desk, name: str, number: int, form: Mapping[str, str]) -> tuple[str, str]:
+def decide(desk: Desk, name: str, number: int, form: Mapping[str, str]) -> tuple[Decision, str]:
     """What was done, and by whom.
 
     Raises:
-        Undecided: the form lacks something, the champion changed, or the registry refuses.
+        Undecided: the form lacks something, the champion changed, or gate or registry refuse.
     """
-    found, wanted = desk.versions(name), form.get("decision")
+    found = desk.versions(name)
     who, why = _signed(form)
-    version = found[number]
     _check_champion(found, form)
-    if wanted not in ("approve", "promote", "reject"):
+    wanted = DECISIONS.get(form.get("decision", ""))
+    if wanted is None:
         raise Undecided(400, "refused_form")
     overrules = form.get("overrule") == "yes"
-    if wanted != "reject" and version.gate != "passed" and not overrules:
-        raise Undecided(409, "needs_overrule")
+    version = found[number]
     try:
-        if wanted == "reject":
-            promotions.reject(
-                desk.client, name, number, who=who, why=why, outcomes=version.outcomes
-            )
+        if wanted != "promote" and desk.has_zenml and waiting(name, number) is not None:
+            say(name, number, wanted, who=who, why=why, overrules=overrules)
+        elif wanted == "reject":
+            outcomes = version.outcomes
+            promotions.reject(desk.client, name, number, who=who, why=why, outcomes=outcomes)
         else:
-            promotions.move(
-                desk.client,
-                name,
-                number,
-                action=wanted,
-                who=who,
-                why=why,
-                outcomes=version.outcomes,
-                expected_champion=found.champion,
-            )
+            _promote(desk, found, number, wanted, who, why, overrules)
+    except Refused as error:
+        reasons = "; ".join(outcome.reason for outcome in error.judged.failed)
+        raise Undecided(409, "needs_overrule", reasons=reasons) from error
     except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return wanted, who
@@ -72,6 +79,35 @@ def roll_back(desk: Desk, name: str, form: Mapping[str, str]) -> str:
     except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return who
+
+
+def _promote(
+    desk: Desk,
+    found: Versions,
+    number: int,
+    action: Literal["approve", "promote"],
+    who: str,
+    why: str,
+    overrules: bool,
+) -> None:
+    """By the gate's word of this moment; one that no gate ever judged, on the person's own."""
+    client, name = desk.client, found.name
+    if POLICY in found[number].tags:
+        judged = judge_again(client, name, str(number))
+        override = OVERRULED if overrules else None
+        promote_judged(client, judged, action=action, who=who, why=why, override=override)
+        return
+    if not overrules:
+        raise Undecided(409, "needs_overrule_unjudged")
+    promotions.move(
+        client,
+        name,
+        number,
+        action=action,
+        who=who,
+        why=f"{why}; never judged by a gate: {OVERRULED}",
+        expected_champion=found.champion,
+    )
 
 
 def _signed(form: Mapping[str, str]) -> tuple[str, str]:

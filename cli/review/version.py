@@ -14,6 +14,7 @@ from cli.review.desk import Versions, desk_of
 from cli.review.pages import card_html, outcome_rows, page, reader_of, remember
 from cli.review.reports import report_of
 from cli.review.words import translator
+from cli.waiting import waiting
 from posttrain.evaluate.wording import figure_names
 from posttrain.registry.overview import VersionSummary
 from posttrain.registry.versions import LINEAGE, read_card
@@ -158,6 +159,4 @@ def _card(client: Any, version: Any) -> tuple[str, str] | None:
 def _is_waiting(request: Request, found: Versions, number: int) -> bool:
     if not desk_of(request).has_zenml or number == found.champion:
         return False
-    from cli.waiting import waiting
-
     return waiting(found.name, number) is not None

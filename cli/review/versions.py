@@ -5,12 +5,13 @@ from starlette.responses import Response
 
 from cli.review.desk import Desk, Versions, desk_of
 from cli.review.pages import page
+from cli.waiting import waiting as run_of
 from posttrain.evaluate.wording import PERPLEXITIES, direction
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS
 
 router = APIRouter()
 
-MOST_COLUMNS = 5
+MOST_COLUMNS, MOST_WAITING = 4, 5
 
 
 @router.get("/models/{name}")
@@ -53,7 +54,5 @@ def waiting(desk: Desk, found: Versions) -> list[int]:
     """Versions that a run asks about."""
     if not desk.has_zenml:
         return []
-    from cli.waiting import waiting as run_of
-
     undecided = [number for number in found.by_number if number != found.champion]
-    return [number for number in undecided[:MOST_COLUMNS] if run_of(found.name, number)]
+    return [number for number in undecided[:MOST_WAITING] if run_of(found.name, number)]
