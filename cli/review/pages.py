@@ -57,22 +57,24 @@ def page(
 ) -> HTMLResponse:
     """Render a template in the reader's language."""
     reader = reader_of(request)
-    text = TEMPLATES.get_template(template).render(
-        t=translator(reader.language),
-        lang=reader.language,
-        languages=[(name, _switched(request, name)) for name in LANGUAGES],
-        who=reader.who,
-        code=request.state.code,
-        label=figure_label,
-        stage=stage_label,
-        told=outcome_rows,
-        number=number,
-        interval=interval,
-        is_part=is_part,
-        moment=moment,
-        quote=lambda text: quote(text, safe=""),
-        **{"model": None, "here": None, **values},
-    )
+    common = {
+        "t": translator(reader.language),
+        "lang": reader.language,
+        "languages": [(name, _switched(request, name)) for name in LANGUAGES],
+        "who": reader.who,
+        "code": request.state.code,
+        "label": figure_label,
+        "stage": stage_label,
+        "told": outcome_rows,
+        "number": number,
+        "interval": interval,
+        "is_part": is_part,
+        "moment": moment,
+        "quote": lambda text: quote(text, safe=""),
+        "model": None,
+        "here": None,
+    }
+    text = TEMPLATES.get_template(template).render({**common, **values})
     response = HTMLResponse(text, status)
     if reader.chosen:
         keep(request, response, LANGUAGE, reader.language, YEAR)

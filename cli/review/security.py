@@ -144,6 +144,7 @@ async def admit(request: Request, rules: Access) -> None:
     Raises:
         Refused: it gets no further.
     """
+    request.state.code, request.state.is_new, request.state.form = "", False, {}
     host = request.headers.get("host", "").lower()
     if host not in rules.hosts:
         raise Refused(421, "host")
@@ -151,7 +152,6 @@ async def admit(request: Request, rules: Access) -> None:
     request.state.session = session or secrets.token_hex(16)
     request.state.is_new = session is None
     request.state.code = rules.code(request.state.session)
-    request.state.form = {}
     if rules.token is not None and not signed_in and request.url.path not in OPEN:
         raise Refused(401, "sign_in")
     if request.method == "POST":
@@ -189,7 +189,7 @@ def protect(request: Request, response: Response) -> None:
     """Headers on every answer, and the session's cookie on its first; a page's own ones stay."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    if getattr(request.state, "is_new", False) and request.url.path not in (STYLE, ICON):
+    if request.state.is_new and request.url.path not in (STYLE, ICON):
         keep(request, response, COOKIE, request.state.session)
 
 
