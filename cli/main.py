@@ -12,6 +12,7 @@ from cli.generate import generate
 from cli.init import init
 from cli.pin import pin
 from cli.preferences import preferences
+from cli.registry import registry
 from cli.report import report
 from cli.review.command import review
 from cli.schedule import schedule
@@ -27,6 +28,7 @@ app = typer.Typer(
 for command in (report, chat, generate, export, check, pin, dashboard, review, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
+app.add_typer(registry, name="registry")
 app.add_typer(schedule, name="schedule")
 app.add_typer(stack, name="stack")
 

@@ -22,6 +22,13 @@ def lineage() -> dict[str, str]:
     return found
 
 
+def who() -> str:
+    """Whose run decides: ZenML's user and the run, as the promotion history keeps it."""
+    run = get_step_context().pipeline_run
+    user = run.user.name if run.user is not None else "nobody"
+    return f"{user}, run {run.name}"
+
+
 def _git(*words: str) -> str | None:
     """Git's answer; None in an image, which holds no checkout."""
     try:

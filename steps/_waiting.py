@@ -14,7 +14,7 @@ def ask(proposal: Proposal, recipe: ApprovalRecipe) -> Answer:
         schema=proposal.answer_schema,
         question=proposal.question,
         name=proposal.waits_as,
-        timeout=recipe.wait_minutes * 60,
+        timeout=round(recipe.wait_minutes * 60),
         poll_interval=recipe.poll_seconds,
     )
     return answer

@@ -6,6 +6,7 @@ from zenml import step
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation, Promotion, RegisteredVersion
+from steps._lineage import who
 
 
 @step(enable_cache=False)
@@ -15,4 +16,4 @@ def promote(
     """Check the limits and the champion; move the alias or say why not."""
     from posttrain.registry.promote import promote
 
-    return promote(version, evaluation, recipe)
+    return promote(version, evaluation, recipe, who())

@@ -1,6 +1,6 @@
 """What a person is asked before a version becomes the champion."""
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.recipe.section import Section
@@ -19,7 +19,7 @@ class ApprovalRecipe(Section):
     """Rules that the version is judged by anew; where absent, those of the run that registered it.
     `automatic` is passed over: here a person decides."""
 
-    wait_minutes: PositiveInt = 60
+    wait_minutes: PositiveFloat = 60.0
     """How long the process waits for the answer. Then the run is paused, the process ends well, and
     an answer may still be given."""
 

@@ -81,9 +81,9 @@ def promote_judged(
     """
     if judged.failed and override is None:
         raise Refused(judged)
-    said = why
-    if judged.failed:
-        said = f"{why}; against the gate ({len(judged.failed)} failed): {override}"
+    num_failed = len(judged.failed)
+    rules = "1 rule fails" if num_failed == 1 else f"{num_failed} rules fail"
+    said = f"{why}; against the gate, of which {rules}: {override}" if num_failed else why
     return move(
         client,
         judged.name,

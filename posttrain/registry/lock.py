@@ -12,6 +12,8 @@ Why no two hold it, step by step (n is the highest number that a process saw):
 - One saw n and slept; meanwhile n+1 was taken, released and removed, and n+2 stands. It creates
   n+1, which exists no more, then looks again, finds n+2 above its own and has lost. The highest is
   never removed, so this look can't miss.
+- A look tells names of one moment, but tags of a later one. A name that has lost its tags was
+  removed meanwhile; the look is then repeated, as it may have missed the highest.
 - Old numbers are removed by whoever holds a higher one: they are below the highest, so nobody holds
   them, and what a sleeper may have created anew under such a name is below the highest too. Nothing
   is renamed, and nothing is deleted that somebody could hold.
@@ -53,6 +55,12 @@ PATIENCE_SECONDS = 120.0
 
 PAUSE_SECONDS = 0.3
 """Mean time between two looks at a lock that another holds."""
+
+TELL_SECONDS = 3.0
+"""Before others are told whom they wait for."""
+
+LOOKS = 20
+"""At locks, until none is removed between two reads of the store."""
 
 RELEASED, TOKEN, WHO, SINCE, LEASE = "released", "token", "who", "since", "lease_seconds"
 
@@ -97,15 +105,17 @@ def exclusive(
     client: MlflowClient,
     name: str,
     who: str,
-    lease_seconds: float = LEASE_SECONDS,
-    patience_seconds: float = PATIENCE_SECONDS,
+    lease_seconds: float | None = None,
+    patience_seconds: float | None = None,
 ) -> Iterator[Lease]:
-    """Hold the lock of a registered model.
+    """Hold the lock of a registered model, for LEASE_SECONDS at most where no time is given.
 
     Raises:
         ValueError: others hold it for longer than `patience_seconds`; says who.
     """
-    lease = _acquire(client, name, who, lease_seconds, patience_seconds)
+    lease = _acquire(
+        client, name, who, lease_seconds or LEASE_SECONDS, patience_seconds or PATIENCE_SECONDS
+    )
     try:
         yield lease
     finally:
@@ -135,7 +145,7 @@ def _acquire(
                 f"{name}: others decide about this model since {patience_seconds:g} s, now "
                 f"{_holder(highest)}; try again later"
             )
-        if not told and now - start > 1:
+        if not told and now - start > TELL_SECONDS:
             told = True
             log.warning("%s: waiting for %s", name, _holder(highest))
         time.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
@@ -184,12 +194,25 @@ def _highest(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 
 def _locks(client: MlflowClient, name: str) -> list[RegisteredModel]:
+    """Every lock of the model, as they stood at one moment.
+
+    The store reads names first and tags after: one without tags was removed in between, so a
+    higher one stands that this look has not seen.
+    """
     prefix = lock_prefix(name)
-    found = patiently(
-        lambda: client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1000)
+    for _ in range(LOOKS):
+        page = patiently(
+            lambda: client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1000)
+        )
+        # LIKE reads an underscore in a name as any character
+        found = [one for one in page if re.fullmatch(re.escape(prefix) + r"\d{6,}", one.name)]
+        if all(TOKEN in one.tags for one in found):
+            return found
+    bare = ", ".join(one.name for one in found if TOKEN not in one.tags)
+    raise ValueError(
+        f"{name}: the registered models {bare} are named as its locks are and are none; delete or "
+        "rename them"
     )
-    # LIKE reads an underscore in a name as any character
-    return [one for one in found if re.fullmatch(re.escape(prefix) + r"\d{6,}", one.name)]
 
 
 def _number(lock: RegisteredModel) -> int:

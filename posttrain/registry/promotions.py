@@ -19,7 +19,7 @@ from typing import Literal
 from mlflow import MlflowClient
 
 from posttrain.registry import history as lines
-from posttrain.registry.lock import LEASE_SECONDS, Lease, exclusive
+from posttrain.registry.lock import Lease, exclusive
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias, resolve
 from posttrain.registry.writes import patiently
 from posttrain.reports import HistoryEntry, RuleOutcome
@@ -57,12 +57,20 @@ def move(
         return promoted(state, version, action, who, why, outcomes, expected_champion)
 
 
-def roll_back(client: MlflowClient, name: str, *, who: str, why: str) -> HistoryEntry:
+def roll_back(
+    client: MlflowClient,
+    name: str,
+    *,
+    who: str,
+    why: str,
+    expected_champion: int | Unchecked | None = UNCHECKED,
+) -> HistoryEntry:
     """Give the alias back to the champion before this one; a second time, to the one before that.
 
-    What was rejected, or deleted from the registry, is passed over.
+    What was rejected, taken back before, or deleted from the registry, is passed over.
 
     Raises:
+        ChampionChanged: the champion is not the one that was to be taken back.
         ValueError: there is no champion, none before it, or others hold the lock for long.
         LeaseLost: this process slept through its lock; the next decision settles what it left.
     """
@@ -70,6 +78,7 @@ def roll_back(client: MlflowClient, name: str, *, who: str, why: str) -> History
     if anchor is None:
         raise ValueError(f"{name}: there is no champion to take back")
     with decide(client, name, who, int(anchor.version)) as state:
+        _check_expected(name, state.champion, expected_champion)
         target = _before(state.lease, state.entries)
         if target is None:
             raise ValueError(
@@ -154,24 +163,26 @@ def promoted(
     name, champion = state.lease.name, state.champion
     if champion == version:
         raise ValueError(f"{name}: version {version} is the champion already")
-    if expected_champion not in (UNCHECKED, champion):
-        raise ChampionChanged(
-            f"{name}: the champion is {_version(champion)}, and was expected to be "
-            f"{_version(expected_champion)}: somebody decided meanwhile; look again"
-        )
+    _check_expected(name, champion, expected_champion)
     entry = _entry(action, version, who, champion, version, why, outcomes)
     return state.carry_out(entry, version)
 
 
+def _check_expected(name: str, champion: int | None, expected: int | Unchecked | None) -> None:
+    if expected not in (UNCHECKED, champion):
+        raise ChampionChanged(
+            f"{name}: the champion is {_version(champion)}, and was expected to be "
+            f"{_version(expected)}: somebody decided meanwhile; look again"
+        )
+
+
 @contextmanager
-def decide(
-    client: MlflowClient, name: str, who: str, source: int, lease_seconds: float = LEASE_SECONDS
-) -> Iterator[Settled]:
+def decide(client: MlflowClient, name: str, who: str, source: int) -> Iterator[Settled]:
     """Take the lock and settle what is there: lines that were begun, aliases moved past us.
 
     `source` is a version that exists.
     """
-    with exclusive(client, name, who, lease_seconds) as lease:
+    with exclusive(client, name, who) as lease:
         entries = tuple(_settled(lease, entry) for entry in lines.read(client, name))
         champion = champion_of(client, name)
         for entry in _outside(client, name, entries, champion):

@@ -7,11 +7,11 @@ from mlflow import MlflowClient
 
 from posttrain.artifacts import BaseModel
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
-from posttrain.recipe.registration import RegistrationRecipe
+from posttrain.registry.by_hand import Refused, judge_again, promote_judged
 from posttrain.registry.promote import promote
-from posttrain.registry.register import register
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.registry.promotions import history, reject, roll_back
 from tests import samples
+from tests.posttrain.registry.versions_of import aliases, registered
 
 GATE = PromotionRecipe(
     limits=(Limit(figure="fact_accuracy.A", at_least=0.85),),
@@ -22,22 +22,6 @@ GATE = PromotionRecipe(
 @pytest.fixture
 def base(registry: MlflowClient, tmp_path: Path) -> BaseModel:
     return samples.base_model(tmp_path / "base")
-
-
-def registered(
-    base: BaseModel, accuracy: float, held_out: str = "f" * 64
-) -> tuple[RegisteredVersion, Evaluation]:
-    """A version of its own for each accuracy."""
-    policy = samples.policy(base.path.parent / f"policy-{accuracy}", base, weights=str(accuracy))
-    figures = {"fact_accuracy.A": accuracy}
-    evaluation = samples.evaluation(policy.content_hash(), held_out, **figures)
-    recipe = RegistrationRecipe(model_name="museum")
-    return register(base, policy, evaluation, recipe, {}), evaluation
-
-
-def aliases(registry: MlflowClient) -> dict[str, int]:
-    found = registry.get_registered_model("museum").aliases
-    return {alias: int(number) for alias, number in found.items()}
 
 
 def test_what_passes_becomes_the_champion(registry: MlflowClient, base: BaseModel) -> None:
@@ -111,3 +95,83 @@ def test_an_evaluation_of_another_policy_is_refused(
     version, _ = registered(base, 0.9)
     with pytest.raises(ValueError, match="evaluate the version that is promoted"):
         promote(version, samples.evaluation("0" * 64), GATE)
+
+
+def test_the_line_of_a_promotion_holds_the_outcomes(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    promotion = promote(*registered(base, 0.9), GATE, "kim, run 7")
+    (line,) = history(registry, "museum")
+    assert (line.action, line.who, line.to_version) == ("promote", "kim, run 7", 1)
+    assert line.outcomes == promotion.outcomes
+
+
+def test_a_repeated_run_adds_no_line(registry: MlflowClient, base: BaseModel) -> None:
+    for _ in range(2):
+        assert promote(*registered(base, 0.9), GATE).promoted
+    assert len(history(registry, "museum")) == 1
+
+
+def test_a_run_does_not_promote_what_a_person_took_back(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    promote(*registered(base, 0.9), GATE)
+    promote(*registered(base, 0.95), GATE)
+    roll_back(registry, "museum", who="lee", why="wrong answers")
+    again = promote(*registered(base, 0.95), GATE)
+    assert not again.promoted
+    assert again.reasons[0].startswith("version 2 was taken back by lee on 20")
+    assert "(wrong answers); a person may promote it: posttrain registry" in again.reasons[0]
+    assert all(outcome.passed for outcome in again.outcomes)
+    assert aliases(registry) == {"challenger": 2, "champion": 1}
+    assert promote(*registered(base, 0.96), GATE).promoted
+
+
+def test_a_run_does_not_promote_what_a_person_rejected(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    version, evaluation = registered(base, 0.9)
+    reject(registry, "museum", 1, who="lee", why="rude")
+    assert registered(base, 0.9)[0] == version.model_copy(update={"is_new": False})
+    assert aliases(registry) == {}
+    assert not promote(version, evaluation, GATE).promoted
+
+
+def test_a_run_does_not_bring_back_what_was_replaced(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    limits = GATE.model_copy(update={"against_champion": ()})
+    first = registered(base, 0.9)
+    promote(*first, limits)
+    promote(*registered(base, 0.95), limits)
+    again = promote(*first, limits)
+    assert not again.promoted
+    assert "was champion from" in again.reasons[0]
+    assert aliases(registry)["champion"] == 2
+
+
+def test_a_person_judges_by_the_rules_of_the_versions_run(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    promote(*registered(base, 0.9), GATE)
+    promote(*registered(base, 0.5), GATE)
+    judged = judge_again(registry, "museum", "2")
+    assert (judged.champion, len(judged.failed)) == (1, 2)
+    with pytest.raises(Refused, match=r"the gate refuses version 2: fact_accuracy\.A of the final"):
+        promote_judged(registry, judged, action="promote", who="kim", why="I like it")
+    assert aliases(registry)["champion"] == 1
+    line = promote_judged(
+        registry, judged, action="promote", who="kim", why="I like it", override="a demonstration"
+    )
+    assert line.why == "I like it; against the gate, of which 2 rules fail: a demonstration"
+    assert line.outcomes == judged.outcomes
+    assert aliases(registry)["champion"] == 2
+
+
+def test_a_version_that_no_gate_has_judged_is_not_promoted_by_hand(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    registered(base, 0.9)
+    with pytest.raises(ValueError, match="museum version 1: no run's gate has judged it"):
+        judge_again(registry, "museum", "1")
+    assert judge_again(registry, "museum", "1", GATE).failed == ()

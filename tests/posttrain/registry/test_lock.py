@@ -1,0 +1,113 @@
+"""One holder at a time, and none that writes after its lease."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from mlflow import MlflowClient
+
+from posttrain.registry import history
+from posttrain.registry.lock import LeaseLost, exclusive
+from posttrain.registry.versions import model_names
+from posttrain.reports import HistoryEntry
+
+LINE = HistoryEntry(
+    number=0,
+    action="promote",
+    version=1,
+    who="kim",
+    when="2026-11-21T12:00:00+00:00",
+    from_version=None,
+    to_version=1,
+    why="late",
+)
+
+
+def locks(registry: MlflowClient) -> list[str]:
+    return sorted(m.name for m in registry.search_registered_models() if "-lock-" in m.name)
+
+
+def test_numbers_rise_and_the_highest_alone_stays(registry: MlflowClient) -> None:
+    for number in (1, 2, 3):
+        with exclusive(registry, "museum", "kim") as lease:
+            assert lease.number == number
+            lease.check()
+    assert locks(registry) == ["museum-lock-000003"]
+    assert "released" in registry.get_registered_model("museum-lock-000003").tags
+
+
+def test_an_error_releases_the_lock(registry: MlflowClient) -> None:
+    with pytest.raises(KeyError), exclusive(registry, "museum", "kim"):
+        raise KeyError
+    with exclusive(registry, "museum", "lee", patience_seconds=0.5):
+        pass
+
+
+def test_who_waits_too_long_is_told_for_whom(registry: MlflowClient) -> None:
+    with (
+        exclusive(registry, "museum", "kim"),
+        pytest.raises(ValueError, match=r"others decide .* now kim \(since 20"),
+        exclusive(registry, "museum", "lee", patience_seconds=0.5),
+    ):
+        pass
+
+
+def test_models_with_like_names_have_locks_of_their_own(registry: MlflowClient) -> None:
+    with exclusive(registry, "my_museum", "kim"), exclusive(registry, "my-museum", "lee") as other:
+        other.check()
+
+
+def test_a_slow_holder_that_lost_its_lease_does_not_write(registry: MlflowClient) -> None:
+    registry.create_registered_model("museum")
+    with exclusive(registry, "museum", "the slow one", lease_seconds=0.6) as slow:
+        with exclusive(registry, "museum", "kim") as quick:  # waits for the lease's end
+            with pytest.raises(LeaseLost, match="another took the lock over"):
+                history.write(slow, LINE, 1)
+            quick.check()
+        with pytest.raises(LeaseLost):
+            slow.check()
+    assert history.read(registry, "museum") == ()
+    assert locks(registry) == ["museum-lock-000002"]
+    assert "released" in registry.get_registered_model("museum-lock-000002").tags
+
+
+def test_the_slow_holders_release_leaves_the_others_lock(registry: MlflowClient) -> None:
+    with exclusive(registry, "museum", "the slow one", lease_seconds=0.4):
+        quick = exclusive(registry, "museum", "kim")
+        lease = quick.__enter__()
+    lease.check()
+    assert "released" not in registry.get_registered_model("museum-lock-000002").tags
+    quick.__exit__(None, None, None)
+
+
+def test_half_a_lease_must_be_left_for_a_write(registry: MlflowClient) -> None:
+    with exclusive(registry, "museum", "kim") as lease:
+        late = replace(lease, started=time.monotonic() - lease.seconds / 2)
+        with pytest.raises(LeaseLost, match="too long to write on"):
+            late.check()
+
+
+def test_a_sleeper_that_makes_an_old_number_anew_has_lost(registry: MlflowClient) -> None:
+    for _ in range(3):
+        with exclusive(registry, "museum", "kim"):
+            pass
+    tags = {"token": "t", "who": "a sleeper", "since": "then", "lease_seconds": "30"}
+    registry.create_registered_model("museum-lock-000002", tags)  # its creator died right then
+    with exclusive(registry, "museum", "lee") as lease:
+        assert lease.number == 4
+    assert locks(registry) == ["museum-lock-000004"]
+
+
+def test_a_model_named_as_a_lock_is_named(registry: MlflowClient) -> None:
+    registry.create_registered_model("museum-lock-000007")
+    with (
+        pytest.raises(ValueError, match="museum-lock-000007 are named as its locks"),
+        exclusive(registry, "museum", "kim"),
+    ):
+        pass
+
+
+def test_locks_histories_and_bases_are_no_models(registry: MlflowClient) -> None:
+    for name in ("museum", "museum-base", "museum-history", "museum-lock-000007", "fire-base"):
+        registry.create_registered_model(name)
+    assert model_names(registry) == ["fire-base", "museum"]
