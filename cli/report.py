@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cli.last_run import LastRun
-    from posttrain.reports import Evaluation, StageEvaluation
+    from posttrain.reports import Evaluation, Promotion, StageEvaluation
 
 FIGURES = (
     "perplexity_domain",
@@ -29,6 +29,9 @@ FIGURES = (
 )
 """Keys that every stage has in the JSON, null where it was not measured."""
 
+Tongue = Literal["en", "ko"]
+"""`posttrain.recipe.evaluation.Language`, which `--help` need not load."""
+
 SETS = {"fact_accuracy": ("A", "B", "C")}
 PAGE = Path(".posttrain/report.html")
 
@@ -36,9 +39,13 @@ PAGE = Path(".posttrain/report.html")
 def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the full page.")] = False,
+    language: Annotated[
+        Tongue | None, typer.Option(help="Of the tables and the page; the recipe's if not named.")
+    ] = None,
 ) -> None:
     """Show the last run's evaluation and promotion."""
     from cli.last_run import last_run
+    from posttrain.evaluate.language import in_language
 
     found = last_run()
     for run in found.newer:
@@ -46,9 +53,10 @@ def report(
     if as_json:
         print(json.dumps(as_dict(found), ensure_ascii=False, indent=1))
     else:
-        show(found)
+        show(found, language or "en")
     page = found.report
     if page is not None and (open_page or not as_json):
+        page = in_language(page, language) if language is not None else page
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(page, encoding="utf-8")
         print(f"Full report: {PAGE.resolve().as_uri()}", file=sys.stderr)
@@ -68,6 +76,7 @@ def as_dict(found: "LastRun") -> dict[str, Any]:
         "reward_model": reward.model_dump(exclude={"figures"}) if reward else None,
         **_second_round(evaluation),
         "data": {"quarantined": found.quarantined},
+        "cost": [cost.model_dump() for cost in evaluation.costs],
         "promotion": promotion.model_dump(include={"version", "promoted", "reasons"})
         if promotion
         else None,
@@ -106,10 +115,11 @@ def _stage(stage: "StageEvaluation", sets: dict[str, tuple[str, ...]]) -> dict[s
     }
 
 
-def show(found: "LastRun") -> None:
+def show(found: "LastRun", language: Tongue = "en") -> None:
     """Print tables for a terminal."""
     from rich.console import Console
 
+    from posttrain.evaluate.language import say
     from posttrain.evaluate.verdict import (
         headline,
         judge_sentence,
@@ -117,6 +127,7 @@ def show(found: "LastRun") -> None:
         stage_sentences,
         warning_sentences,
     )
+    from posttrain.evaluate.wording import label
 
     console = Console(highlight=False)
     evaluation, promotion = found.evaluation, found.promotion
@@ -124,29 +135,45 @@ def show(found: "LastRun") -> None:
     console.print(f"{found.name}{duration}", style="dim", markup=False)
     if promotion is not None:
         good = all(outcome.passed for outcome in promotion.outcomes)
-        console.print(headline(promotion.outcomes), style="bold green" if good else "bold red")
+        console.print(
+            headline(promotion.outcomes).in_(language), style="bold green" if good else "bold red"
+        )
     console.print()
-    console.print(_table(evaluation))
+    console.print(_table(evaluation, language))
     console.print()
     told = [*stage_sentences(evaluation), *warning_sentences(evaluation)]
     told += reward_sentences(evaluation)
     for sentence in [*told, judge_sentence(evaluation)]:
         if sentence is not None:
-            console.print(f"{sentence.lead}: {sentence.detail}", markup=False)
+            lead, detail = (text.in_(language) for text in (sentence.lead, sentence.detail))
+            console.print(f"{lead}: {detail}", markup=False)
     if found.quarantined:
-        rows = ", ".join(f"{reason} {count:,}" for reason, count in found.quarantined.items())
-        console.print(f"Quarantined: {rows}", markup=False)
+        reasons = found.quarantined.items()
+        rows = ", ".join(f"{label('reasons', why, language)} {num:,}" for why, num in reasons)
+        console.print(say("terminal.quarantined", rows=rows).in_(language), markup=False)
     if promotion is not None:
-        what = "is the champion" if promotion.promoted else "was not promoted"
-        console.print(f"\nVersion {promotion.version} {what}:", style="bold")
-        for reason in promotion.reasons:
+        what = "terminal.champion" if promotion.promoted else "terminal.not_promoted"
+        said = say(what, version=promotion.version).in_(language)
+        console.print(f"\n{said}:", style="bold")
+        for reason in _reasons(promotion, language):
             console.print(f"  {reason}", markup=False)
 
 
-def _table(evaluation: "Evaluation") -> "Table":
+def _reasons(promotion: "Promotion", language: Tongue) -> list[str]:
+    """As they were recorded; in another language, what was missed."""
+    from posttrain.evaluate.limits import outcome_sentence
+
+    missed = [outcome for outcome in promotion.outcomes if not outcome.passed]
+    if language == "en" or not missed:
+        return list(promotion.reasons)
+    return [outcome_sentence(outcome).in_(language) for outcome in missed]
+
+
+def _table(evaluation: "Evaluation", language: Tongue) -> "Table":
     """Figures by stage; the interval is the last stage's, so that it fits 80 columns."""
     from rich.table import Table
 
+    from posttrain.evaluate.language import say
     from posttrain.evaluate.wording import (
         figure_label,
         figure_names,
@@ -159,11 +186,12 @@ def _table(evaluation: "Evaluation") -> "Table":
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column()
     for stage in evaluation.stages:
-        table.add_column(stage_label(stage.stage), justify="right")
-    table.add_column("95 % interval", style="dim")
+        table.add_column(stage_label(stage.stage, language), justify="right")
+    table.add_column(say("terminal.interval").in_(language), style="dim")
     for name in figure_names(evaluation):
         figures = [stage.figures.get(name) for stage in evaluation.stages]
         cells = [number(figure.value) if figure else "–" for figure in figures]
         cells.append(interval(figures[-1]) if figures[-1] else "")
-        table.add_row(f"  {figure_label(name)}" if is_part(name) else figure_label(name), *cells)
+        label = figure_label(name, language)
+        table.add_row(f"  {label}" if is_part(name) else label, *cells)
     return table

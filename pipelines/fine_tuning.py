@@ -3,7 +3,8 @@
 from zenml import pipeline
 
 from posttrain.recipe import Recipe
-from steps._caching import on_base, on_data, on_tasks
+from steps._alerts import on_failure
+from steps._caching import on_base, on_champion, on_data, on_tasks
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
 from steps.evaluate import evaluate
@@ -16,11 +17,14 @@ from steps.tokenize import tokenize
 from steps.validate import validate
 
 
-@pipeline
+@pipeline(on_failure=on_failure)
 def fine_tuning(recipe: Recipe) -> None:
     """Ingest, fine-tune, measure, promote."""
     raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)
-    records, quarantine, _ = validate(raw, recipe.validation)
+    model_name = recipe.registration.model_name
+    records, quarantine, _ = validate.with_options(
+        cache_policy=on_champion(recipe.ingest, model_name)
+    )(raw, model_name, recipe.validation)
     base = base_model.with_options(cache_policy=on_base(recipe.base_model, recipe.template))(
         records, recipe.base_model, recipe.preflight
     )

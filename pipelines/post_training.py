@@ -5,7 +5,8 @@ from typing import Any
 from zenml import pipeline
 
 from posttrain.recipe import PostTrainingRecipe
-from steps._caching import on_base, on_constitution, on_data, on_tasks
+from steps._alerts import on_failure
+from steps._caching import on_base, on_champion, on_constitution, on_data, on_tasks
 from steps.ai_preferences import ai_preferences
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
@@ -25,11 +26,14 @@ from steps.tokenize import tokenize
 from steps.validate import validate
 
 
-@pipeline
+@pipeline(on_failure=on_failure)
 def post_training(recipe: PostTrainingRecipe) -> None:
     """Ingest, fine-tune, align, measure, promote."""
     raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)
-    records, quarantine, _ = validate(raw, recipe.validation)
+    model_name = recipe.registration.model_name
+    records, quarantine, _ = validate.with_options(
+        cache_policy=on_champion(recipe.ingest, model_name)
+    )(raw, model_name, recipe.validation)
     base = base_model.with_options(cache_policy=on_base(recipe.base_model, recipe.template))(
         records, recipe.base_model, recipe.preflight
     )

@@ -12,13 +12,16 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import pydantic
 
+from posttrain.profiles import RoleProfile
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import Method, QuantizationRecipe
 
 MANIFEST = "manifest.json"
 HISTORY = "history.jsonl"
 DATA_DOCS = "data_docs"
-TIMED = (HISTORY, DATA_DOCS)  # carry times, and no part of what the folder holds
+COST = "cost.json"
+DRIFT = "drift.json"
+TIMED = (HISTORY, DATA_DOCS, COST, DRIFT)  # of the moment: no part of what the folder holds
 
 Role = Literal["corpus", "instructions", "preferences", "prompts", "probes"]
 Facts = TypeVar("Facts", bound=Section)
@@ -33,6 +36,9 @@ class SourceFacts(Section):
 
     files: dict[str, str]
     """File -> SHA-256 of its bytes."""
+
+    num_rows: dict[str, int] = pydantic.Field(default_factory=dict)
+    """Path, glob or data set, as the recipe names it -> rows that were read."""
 
 
 class RecordsFacts(Section):
@@ -49,6 +55,9 @@ class QuarantineFacts(Section):
     sources: dict[str, SourceFacts] = pydantic.Field(default_factory=dict)
     """Role -> where the rows came from, those that passed too."""
 
+    profiles: dict[str, RoleProfile] = pydantic.Field(default_factory=dict)
+    """Role -> what the rows look like that passed."""
+
 
 class Reference(Section):
     """Where the weights of a base are."""
@@ -59,6 +68,14 @@ class Reference(Section):
 
     revision: str | None = None
     """Resolved commit of a hub model."""
+
+
+class RegisteredBase(Section):
+    """The registered version that a base was made from."""
+
+    name: str
+    version: int
+    content_hash: str
 
 
 class BaseTraining(Section):
@@ -92,6 +109,9 @@ class BaseModelFacts(Section):
 
     training: BaseTraining | None = None
     """Absent where nothing was trained."""
+
+    registered: RegisteredBase | None = None
+    """The version of the registry that it stands on, where the recipe names one."""
 
 
 class ChatsFacts(Section):
@@ -161,6 +181,8 @@ class RevisionsFacts(Section):
     """Filter reason -> samples."""
 
     critic_accuracy: float
+    constitution: str = ""
+    """SHA-256 of the constitution's file."""
 
 
 class AiPreferencesFacts(Section):
@@ -218,8 +240,16 @@ class Folder(Generic[Facts]):
             if file.is_file() and file.name != MANIFEST
         }
         manifest = Manifest(kind=cls.KIND, stage=stage, facts=facts.model_dump(), files=files)
-        (path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _write_manifest(path, manifest)
         return cls(path)
+
+    def add(self, name: str, text: str) -> None:
+        """Put a file that carries times into a folder that is sealed and not yet handed on."""
+        assert name in TIMED, name
+        (self.path / name).write_text(text, encoding="utf-8")
+        manifest = self.manifest
+        files = dict(sorted({**manifest.files, name: sha256(self.path / name)}.items()))
+        _write_manifest(self.path, manifest.model_copy(update={"files": files}))
 
     @property
     def manifest(self) -> Manifest:
@@ -292,7 +322,8 @@ class Folder(Generic[Facts]):
     def content_hash(self) -> str:
         """SHA-256 of what the folder holds: equal data is equal, whoever wrote it and when.
 
-        Curves and Data Docs are left out: they carry times.
+        Left out: curves, costs and Data Docs, which carry times, and the comparison with the
+        champion of the moment.
         """
         manifest = self.manifest
         files = {
@@ -313,7 +344,10 @@ class Records(Folder[RecordsFacts]):
 
 
 class Quarantine(Folder[QuarantineFacts]):
-    """Rows that failed, `<role>.parquet`: canonical columns, `reason` and `detail`."""
+    """Rows that failed, `<role>.parquet`: canonical columns, `reason` and `detail`.
+
+    `drift.json` is the comparison with the data of the champion's run.
+    """
 
     KIND = "quarantine"
     FACTS = QuarantineFacts
@@ -372,6 +406,11 @@ class AiPreferences(Folder[AiPreferencesFacts]):
 
     KIND = "ai_preferences"
     FACTS = AiPreferencesFacts
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    text = manifest.model_dump_json(indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def sha256(file: Path) -> str:

@@ -26,17 +26,19 @@ from accelerate import PartialState
 from pydantic import TypeAdapter
 
 import posttrain
+from posttrain import cost
 from posttrain.failures import Failure, first_failure
 from posttrain.models.device import device
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
-from posttrain.tracking import ActiveRun
+from posttrain.tracking import ActiveRun, log_cost
 from posttrain.train.interrupt import Interrupted, interruption
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 JOB, RESULT, ALIVE, ACCELERATE = "job.json", "result.json", "alive", "accelerate.json"
+COUNTS = "counts.json"
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for the one that writes; one that dies is noticed at once."""
@@ -52,7 +54,7 @@ class Job(Section):
 
 
 def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-    """Call a stage, in as many processes as `POSTTRAIN_PROCESSES` says.
+    """Call a stage, in as many processes as `POSTTRAIN_PROCESSES` says; what it makes has its cost.
 
     Args:
         train: a function of a module of ours, whose parameters and result have types.
@@ -64,10 +66,19 @@ def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result
         Interrupted: SIGTERM came; the processes saved where they were.
         Exception: what the stage raised.
     """
+    with cost.measuring() as meter:
+        number = num_processes(Runtime.from_environment())
+        made = train(*args, **kwargs) if number == 1 else _in(number, meter, train, args, kwargs)
+    if (took := cost.keep(meter, made, (*args, *kwargs.values()))) is not None:
+        log_cost(took)
+    return made
+
+
+def _in(
+    number: int, meter: cost.Meter, train: Callable[..., Result], args: Any, kwargs: Any
+) -> Result:
+    """Call a stage in several processes, and add up what they counted."""
     runtime = Runtime.from_environment()
-    number = num_processes(runtime)
-    if number == 1:
-        return train(*args, **kwargs)
     runtime.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="launch-", dir=runtime.work.resolve()) as name:
         folder = Path(name)
@@ -78,6 +89,8 @@ def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result
         finally:
             if active is not None:
                 active.reopen()
+        for file in folder.glob(f"*.{COUNTS}"):
+            meter.add(cost.Counts.model_validate_json(file.read_bytes()))
         made = (folder / RESULT).read_bytes()
         result: Result = TypeAdapter(get_type_hints(train)["return"]).validate_json(made)
         return result
@@ -242,7 +255,9 @@ def _work(stage: str, folder: Path, rank: int) -> None:
     }
     if rank == 0 and job.active_run is not None:
         job.active_run.join()
-    result = train(**arguments)
+    with cost.measuring() as meter:
+        result = train(**arguments)
+    (folder / f"{rank}.{COUNTS}").write_text(meter.counts.model_dump_json(), encoding="utf-8")
     if rank == 0:
         (folder / RESULT).write_bytes(TypeAdapter(hints["return"]).dump_json(result))
     state.destroy_process_group()

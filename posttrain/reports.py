@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from posttrain.artifacts import Reference
+from posttrain.artifacts import Reference, RegisteredBase
+from posttrain.profiles import DataDrift, RoleProfile
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
@@ -162,6 +163,12 @@ class RoleData(Section):
     quarantined: dict[str, int]
     """Reason -> rows."""
 
+    files: dict[str, str] = Field(default_factory=dict)
+    """Source file -> SHA-256 of its bytes; empty for a hub data set."""
+
+    profile: RoleProfile | None = None
+    """What the rows look like; the next run's are compared with it."""
+
 
 class Training(Section):
     """How one stage was trained."""
@@ -195,6 +202,32 @@ class Benchmark(Section):
 
     fingerprint: str
     """SHA-256 over the task's settings and questions, and how they were put."""
+
+
+TokenUse = Literal["encoded", "trained", "generated"]
+
+
+class StepCost(Section):
+    """What one step took, when it last ran: of a step from the cache, its first run's."""
+
+    step: str
+    """The step that is named in the manifest of what it made."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    """Of all processes and threads."""
+
+    tokens: dict[TokenUse, int]
+    """What was made of tokens -> how many; empty where the step has to do with none."""
+
+    bytes_at_start: int
+    """Resident memory before the step began: steps may share a process."""
+
+    peak_bytes: int
+    """Most resident memory seen, of the process and what it started."""
+
+    peak_gpu_bytes: int | None
+    """Most memory of the fullest GPU; None without one."""
 
 
 class Evaluation(Section):
@@ -244,6 +277,21 @@ class Evaluation(Section):
 
     trainings: tuple[Training, ...] = ()
     """Every trained stage, in the order of training."""
+
+    costs: tuple[StepCost, ...] = ()
+    """What each step up to this one took, in the order of the run."""
+
+    drift: DataDrift | None = None
+    """The data against those of the champion, as `validate` last found them."""
+
+    base_version: RegisteredBase | None = None
+    """The registered version that the base was made from."""
+
+    constitution: str | None = None
+    """SHA-256 of the constitution's file; None without self-critique."""
+
+    libraries: dict[str, str] = Field(default_factory=dict)
+    """Library -> its version, where the models were measured: the image that trained them."""
 
     items: dict[str, Items] = Field(default_factory=dict)
     """Figure of the last stage -> its items; not of scores and benchmarks. Empty in evaluations
@@ -341,6 +389,11 @@ class Promotion(Section):
 
     outcomes: tuple[RuleOutcome, ...]
     previous_champion: int | None
+
+    @property
+    def refused(self) -> bool:
+        """Whether a rule stands against it; without one a person may still decide."""
+        return not self.promoted and not all(outcome.passed for outcome in self.outcomes)
 
 
 class HistoryEntry(Section):

@@ -21,7 +21,11 @@ ROOT = Path(__file__).parent.parent
 PINS = "constraints.txt"
 VALUES = "posttrain/recipe/"  # in the key already; and recipes import nothing else of ours
 EVALUATE = "posttrain.evaluate.stages"
-REPORT = ("posttrain/evaluate/templates/report.html", "posttrain/evaluate/templates/report.css")
+TEMPLATES = "posttrain/evaluate/templates"
+REPORT = tuple(
+    f"{TEMPLATES}/{name}"
+    for name in ("report.html", "report.css", "wording.en.yaml", "wording.ko.yaml")
+)
 
 
 def depends_on(module: str, *files: str) -> CachePolicy:
@@ -38,6 +42,11 @@ def depends_on(module: str, *files: str) -> CachePolicy:
 def on_data(recipe: IngestRecipe) -> CachePolicy:
     """A policy for `ingest` that re-runs it when the bytes behind its sources change."""
     return _on_source("posttrain.data.ingest", "data_", recipe)
+
+
+def on_champion(recipe: IngestRecipe, model_name: str) -> CachePolicy:
+    """A policy for `validate` that compares again when the champion has other data than these."""
+    return _on_source("posttrain.data.validate", "champion_", recipe, model_name)
 
 
 def on_base(recipe: BaseModelRecipe, template: TemplateRecipe) -> CachePolicy:

@@ -4,12 +4,15 @@ import subprocess
 from pathlib import Path
 
 from zenml import get_step_context
+from zenml.enums import StackComponentType
+from zenml.models import PipelineRunResponse
+from zenml.orchestrators import ContainerizedOrchestrator
 
 ROOT = Path(__file__).parent.parent
 
 
 def lineage() -> dict[str, str]:
-    """ZenML's pipeline and run, and the git commit where the code is a checkout."""
+    """ZenML's pipeline and run, the git commit where the code is a checkout, and the images."""
     context = get_step_context()
     found = {
         "zenml_pipeline": context.pipeline.name,
@@ -19,14 +22,29 @@ def lineage() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit is not None:
         found["git_commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
+    if names := images(context.pipeline_run):
+        found["images"] = ", ".join(names)
     return found
 
 
+<<<<<<< HEAD
 def who() -> str:
     """Whose run decides: ZenML's user and the run, as the promotion history keeps it."""
     run = get_step_context().pipeline_run
     user = run.user.name if run.user is not None else "nobody"
     return f"{user}, run {run.name}"
+=======
+def images(run: PipelineRunResponse) -> list[str]:
+    """Image of each step, by name or digest, each once; none where steps run without one."""
+    snapshot, stack = run.snapshot, run.stack
+    if snapshot is None or snapshot.build is None or stack is None:
+        return []
+    orchestrator = stack.components[StackComponentType.ORCHESTRATOR][0]
+    if orchestrator.flavor_name == "local":  # reads the images' names and starts none
+        return []
+    image_of = ContainerizedOrchestrator.get_image
+    return sorted({image_of(snapshot, step) for step in snapshot.step_configurations})
+>>>>>>> wt/report
 
 
 def _git(*words: str) -> str | None:

@@ -1,8 +1,9 @@
 """Functions without arguments whose name is a recipe: what ZenML's `cache_func` can look up.
 
 `steps._sources.data_<hex>` is the digest of the data sources that the ingest section in <hex>
-names, `base_<hex>` that of a base model and its template, `file_<hex>` that of a file, and
-`folder_<hex>` that of the files in a folder. The key is computed where the step is about to start,
+names, `champion_<hex>` that of the champion's data where it has others than these, `base_<hex>`
+that of a base model and its template, `file_<hex>` that of a file, and `folder_<hex>` that of the
+files in a folder. The key is computed where the step is about to start,
 in a scheduled run long after the pipeline was compiled: a digest taken at compile time would freeze
 what the run looks at.
 """
@@ -15,16 +16,19 @@ from typing import Any
 
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
+from steps._registry import find_registry
 
 
 def __getattr__(name: str) -> Callable[[], str]:
     prefix, _, encoded = name.partition("_")
-    if prefix not in ("data", "base", "file", "folder") or not encoded:
+    if prefix not in ("data", "champion", "base", "file", "folder") or not encoded:
         raise AttributeError(name)
     values: dict[str, Any] = json.loads(bytes.fromhex(encoded))
     recipe, file = values["recipe"], values["file"]
     if prefix == "data":
         return lambda: _data(IngestRecipe.model_validate(recipe))
+    if prefix == "champion":
+        return lambda: _champion(IngestRecipe.model_validate(recipe), file)
     if prefix == "base":
         return lambda: _base(BaseModelRecipe.model_validate(recipe)) + _file(file)
     return lambda: _folder(file) if prefix == "folder" else _file(file)
@@ -34,6 +38,13 @@ def _data(recipe: IngestRecipe) -> str:
     from posttrain.data.sources import digest
 
     return digest(recipe)
+
+
+def _champion(recipe: IngestRecipe, model_name: str) -> str:
+    from posttrain.registry.champion import digest
+
+    find_registry()
+    return digest(model_name, _data(recipe))
 
 
 def _base(recipe: BaseModelRecipe) -> str:

@@ -15,9 +15,10 @@ def ai_preferences(
 ) -> Annotated[AiPreferences, "ai_preferences"]:
     """Compare answers in both orders, and keep what the judge is sure of."""
     from posttrain.align.ai_preferences import NothingPreferred, prefer
+    from posttrain.tracking import tracked
 
     try:
-        return prefer(tokens, domain, assistant, revisions, recipe)
+        return tracked(prefer, tokens, domain, assistant, revisions, recipe)
     except NothingPreferred as failure:
         save_artifact(failure.preferences, "ai_preferences")  # a failed step's outputs are lost
         raise

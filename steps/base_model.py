@@ -15,6 +15,7 @@ def base_model(
     records: Records, recipe: BaseModelRecipe, preflight: Preflight
 ) -> Annotated[BaseModel, "base"]:
     """Resolve or make the base, and check what later stages will ask of it."""
+    from posttrain.cost import measured
     from posttrain.models.base import resolve
 
-    return resolve(records, recipe, preflight)
+    return measured(resolve, records, recipe, preflight)

@@ -15,5 +15,6 @@ def dpo(
 ) -> Annotated[Policy, "policy"]:
     """Prefer what people preferred, without straying far from the assistant."""
     from posttrain.align.dpo import train
+    from posttrain.tracking import tracked
 
-    return train(tokens, domain, assistant, recipe)
+    return tracked(train, tokens, domain, assistant, recipe)

@@ -44,5 +44,5 @@ def evaluate(
     second = (preferences, rlaif_reward, rlaif_policy)
     stages = Stages(tokens, base, domain, assistant, reward, policy, aligned, revisions, *second)
     evaluation = evaluate(stages, quarantine, recipe)
-    page = report(stages, evaluation, promotion, lineage())
+    page = report(stages, evaluation, promotion, lineage(), recipe.report_language)
     return evaluation, HTMLString(page)

@@ -14,6 +14,7 @@ def template(
     records: Records, base: BaseModel, recipe: TemplateRecipe
 ) -> Annotated[Chats, "chats"]:
     """Bring records into messages under the base's chat template."""
+    from posttrain.cost import measured
     from posttrain.data.template import template
 
-    return template(records, base, recipe)
+    return measured(template, records, base, recipe)

@@ -7,25 +7,33 @@ from zenml.types import HTMLString
 
 from posttrain.artifacts import Quarantine, Records
 from posttrain.recipe.validation import ValidationRecipe
+from steps._alerts import alert
 from steps._caching import depends_on
+from steps._registry import find_registry
 
 
 @step(cache_policy=depends_on("posttrain.data.validate"))
 def validate(
-    records: Records, recipe: ValidationRecipe
+    records: Records, model_name: str, recipe: ValidationRecipe
 ) -> tuple[
     Annotated[Records, "records"],
     Annotated[Quarantine, "quarantine"],
     Annotated[HTMLString, "data_report"],
 ]:
-    """Quarantine rows that break a rule; fail where too many of a role do."""
+    """Quarantine rows that break a rule, compare the rest with the champion's data."""
+    from posttrain.cost import measured
     from posttrain.data.validate import validate
+    from posttrain.registry.champion import champion_data
 
-    validated = validate(records, recipe)
+    find_registry()
+    champion = champion_data(model_name) if recipe.drift is not None else None
+    validated = measured(validate, records, recipe, champion)
     report = HTMLString(validated.report_html)
     if validated.failures:
         # A failed step's outputs are lost: what a person needs to see is saved first.
         save_artifact(validated.quarantine, "quarantine")
         save_artifact(report, "data_report")
         raise ValueError("; ".join(validated.failures))
+    if validated.drift is not None and validated.drift.beyond:
+        alert(f"data drifted from the champion's: {'; '.join(validated.drift.beyond)}")
     return validated.records, validated.quarantine, report

@@ -44,7 +44,7 @@ from posttrain.recipe.rlaif import RlaifRecipe
 from posttrain.recipe.section import Section
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import log_figures, log_parameters
+from posttrain.tracking import RESULT, log_figures, log_parameters
 
 SCHEMA = SCHEMAS["preferences"].append(pa.field("label", pa.float64()))
 PAIRS, JUDGEMENTS = "preferences.parquet", "judgements.jsonl"
@@ -248,7 +248,7 @@ def write(
     )
     figures = facts.model_dump(exclude={"dropped", "judge_by_kind", "order_by_kind"})
     figures |= {f"dropped_{why}": float(number) for why, number in dropped.items()}
-    log_figures("rlaif", {name: float(value) for name, value in figures.items()})
+    log_figures(RESULT, {name: float(value) for name, value in figures.items()})
     preferences = AiPreferences.write(folder, "ai_preferences", facts)
     if not rows:
         raise NothingPreferred(

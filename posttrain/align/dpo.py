@@ -37,7 +37,7 @@ from posttrain.models.generate import evaluating
 from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.dpo import DpoRecipe
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.trainer import GuardedTrainer, arguments
 
@@ -73,7 +73,7 @@ def train(tokens: Tokens, domain: BaseModel, assistant: Policy, recipe: DpoRecip
         "held_out_accuracy": float((margins > 0).float().mean()),
         "held_out_margin": float(margins.mean()),
     }
-    log_figures("dpo", figures)
+    log_figures(RESULT, figures)
     policy = write_policy(folder, "dpo", domain, model, POLICY, recipe, figures)
     checkpoints.forget()
     return policy

@@ -55,7 +55,7 @@ from posttrain.models.device import kernels, prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.progress import seconds_between
 from posttrain.recipe.ppo import PpoRecipe
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.interrupt import Interrupted, interruption
 
@@ -97,7 +97,7 @@ def train(
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
     try:
-        progress = optimise(actors, prompts, recipe, Curves(folder, stage), checkpoints)
+        progress = optimise(actors, prompts, recipe, Curves(folder, stage, "ppo"), checkpoints)
         after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
         check_rollout(len(progress.history) + 1, after, recipe)  # no rollout saw the last update
     except (FloatingPointError, RuntimeError) as error:
@@ -105,7 +105,7 @@ def train(
             error.add_note(f"The last good checkpoint is {kept.name} in {checkpoints.place}.")
         raise
     gained = held_out_figures(before, after)
-    log_figures(stage, gained)
+    log_figures(RESULT, gained)
     figures = {**stage_figures(progress), **gained}
     warnings = tuple(signs(progress.history, recipe.health).values())
     policy = processes.by_main(

@@ -24,6 +24,7 @@ from posttrain.align.rollout import (
     policy_reader,
     value_reader,
 )
+from posttrain.cost import count_tokens
 from posttrain.recipe.ppo import PpoRecipe
 
 
@@ -87,6 +88,7 @@ def _policy_gradients(
             old_N = rollout.log_prob_BT[indices][mask_BT]
             advantage_N = learned.advantages_BT[indices][mask_BT]
             log_prob_N, _ = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
+            count_tokens("trained", sum(_lengths(rollout, indices)))
             loss_N = policy_loss(log_prob_N, old_N, advantage_N, recipe.clip_range)
             actors.scaler.scale(loss_N.sum() / num_tokens).backward()
             seen.append(torch.stack([log_prob_N.detach(), old_N, advantage_N, loss_N.detach()]))
@@ -138,9 +140,13 @@ def _ours(minibatch: Sequence[int]) -> Sequence[int]:
 
 def batches_of(actors: Actors, rollout: Rollout, minibatch: Sequence[int]) -> list[list[int]]:
     """The minibatch's indices, in forward passes of like lengths."""
-    lengths = [len(rollout.prompts[i]) + len(rollout.responses[i]) for i in minibatch]
-    groups = like_lengths(lengths, actors.forward_batch_size)
+    groups = like_lengths(_lengths(rollout, minibatch), actors.forward_batch_size)
     return [[minibatch[place] for place in group] for group in groups]
+
+
+def _lengths(rollout: Rollout, indices: Sequence[int]) -> list[int]:
+    """Tokens of prompt and answer."""
+    return [len(rollout.prompts[i]) + len(rollout.responses[i]) for i in indices]
 
 
 def step(

@@ -36,7 +36,7 @@ from posttrain.data.chat import end_tokens
 from posttrain.models.device import prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED
 from posttrain.train.trainer import GuardedTrainer, arguments
@@ -106,7 +106,7 @@ def train(
         by_kind=judged.by_kind,
         num_pairs=len(held_out),
     )
-    log_figures(stage, {"held_out_accuracy": facts.accuracy, **facts.figures})
+    log_figures(RESULT, {"held_out_accuracy": facts.accuracy, **facts.figures})
     reward = processes.by_main(lambda: write(folder, stage, judge, facts))
     processes.by_main(checkpoints.forget)
     return reward

@@ -33,7 +33,7 @@ from posttrain.align.revisions_report import SAMPLES
 from posttrain.align.revisions_report import render as render
 from posttrain.align.rows import Prompt, read, read_prompts, sampling_by
 from posttrain.align.write import write_policy
-from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens
+from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens, sha256
 from posttrain.contract import check_tokens
 from posttrain.data.chat import Message
 from posttrain.models.device import prepare
@@ -43,7 +43,7 @@ from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.runtime import Runtime
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoints_of
 
 
@@ -132,7 +132,7 @@ def train(
     aligned = processes.by_main(
         lambda: write_policy(folder, "self_critique", domain, model, LEARNER, recipe, figures)
     )
-    log_figures("self_critique", figures)
+    log_figures(RESULT, figures)
     for done in (drafting, checkpoints):
         processes.by_main(done.forget)
     return aligned, revisions
@@ -236,6 +236,7 @@ def write_revisions(
         num_samples=len(drafts),
         dropped=dict(sorted(dropped.items())),
         critic_accuracy=critic.accuracy,
+        constitution=sha256(Path(recipe.constitution)),
     )
     return Revisions.write(folder, "self_critique", facts)
 

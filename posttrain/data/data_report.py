@@ -4,7 +4,6 @@ No JavaScript and no links: ZenML's dashboard shows it in a sandboxed frame 384 
 are escaped and personal data in them are masked.
 """
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
@@ -12,12 +11,13 @@ from html import escape
 from posttrain.artifacts import Role
 from posttrain.data.expectations import Outcome
 from posttrain.data.pii import mask
+from posttrain.data.profile import Tally, bin_length
 from posttrain.data.rows import Row, conversation, texts
+from posttrain.profiles import DataDrift, moves
 from posttrain.recipe.validation import REASONS, RoleRules
 
 NUM_EXAMPLES = 5
 _EXAMPLE_CHARS = 160
-_BINS_PER_DOUBLING = 2
 
 
 @dataclass
@@ -26,25 +26,25 @@ class RoleReport:
 
     role: Role
     rules: RoleRules
-    outcomes: list[Outcome]
+    outcomes: list[Outcome] = field(default_factory=list)
     ignored: dict[str, int] = field(default_factory=dict)
     """Columns that most rows have and nothing uses -> rows."""
 
     num_rows: int = 0
     num_kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)
-    """Bin of the logarithm of a kept row's characters -> rows."""
-
     examples: dict[str, list[Row]] = field(default_factory=dict)
+    tally: Tally = field(init=False)
+    """What the kept rows look like."""
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.role)
 
     def add(self, rows: list[Row], passed: list[bool]) -> None:
-        """Count a batch and the lengths of its kept rows."""
+        """Count a batch, and what its kept rows look like."""
         self.num_rows += len(rows)
         self.num_kept += sum(passed)
-        for row, is_kept in zip(rows, passed, strict=True):
-            if is_kept:
-                self.lengths[length_bin(sum(map(len, texts(self.role, row))))] += 1
+        self.tally.add([row for row, is_kept in zip(rows, passed, strict=True) if is_kept])
 
     def add_failures(self, rows: list[Row]) -> None:
         """Count quarantined rows and keep the first of each reason as examples."""
@@ -72,13 +72,10 @@ class RoleReport:
         )
 
 
-def length_bin(num_chars: int) -> int:
-    """Number of the histogram's bin: two a doubling."""
-    return round(_BINS_PER_DOUBLING * math.log2(max(1, num_chars)))
-
-
-def render(reports: list[RoleReport], failures: tuple[str, ...]) -> str:
-    """The whole page."""
+def render(
+    reports: list[RoleReport], failures: tuple[str, ...], drift: DataDrift | None = None
+) -> str:
+    """The whole page; `drift` is None where the recipe asks for no comparison."""
     num_rows = sum(report.num_rows for report in reports)
     num_kept = sum(report.num_kept for report in reports)
     verdict = "Data fails" if failures else "Data passes"
@@ -87,6 +84,7 @@ def render(reports: list[RoleReport], failures: tuple[str, ...]) -> str:
         f'<h1 class="{"bad" if failures else "good"}">{verdict}: {summary}</h1>',
         *(f'<p class="bad">{escape(failure)}</p>' for failure in failures),
         _overview(reports),
+        _drift(drift) if drift is not None else "",
         *(_role(report) for report in reports),
         _expectations(reports),
     ]
@@ -115,6 +113,38 @@ def _overview(reports: list[RoleReport]) -> str:
     head = ["role", "rows in", "kept", "failed", "may fail"]
     roles = ["quarantined for", *(report.role for report in reports)]
     return _table(head, by_role) + (_table(roles, by_reason) if by_reason else "")
+
+
+def _drift(drift: DataDrift) -> str:
+    """The comparison with the data of the champion's run."""
+    title = "<h2>Against the champion's data</h2>"
+    note = f'<p class="note">{escape(drift.note)}</p>' if drift.note else ""
+    rows = [
+        [
+            role.role,
+            one.dimension,
+            f"{one.psi:.3f}",
+            f"{one.expected:.3f}",
+            f"{one.chance:.3f}",
+            one.level,
+            mask(moves(one)),
+        ]
+        for role in drift.roles
+        for one in role.dimensions
+    ]
+    if not rows:
+        return title + (note or '<p class="note">too few rows to compare</p>')
+    count = len(drift.beyond)
+    verdict = f"{count} of {len(rows)} comparisons beyond their limit" if count else "no drift"
+    sizes = ", ".join(f"{r.role} {r.num_rows:,} ({r.num_rows_then:,})" for r in drift.roles)
+    head = ["role", "what", "PSI", "no drift", "chance", "", "moved most, then to now"]
+    return (
+        f'{title}<p class="{"bad" if count else "good"}">Version {drift.champion}: {verdict}</p>'
+        f"{note}{_table(head, rows)}"
+        '<p class="note">PSI: population stability index. No drift: its mean between two samples '
+        "of one source, of these sizes; chance: what they seldom exceed. "
+        f"Rows now (then): {sizes}</p>"
+    )
 
 
 def _role(report: RoleReport) -> str:
@@ -148,15 +178,16 @@ def _excerpt(role: Role, row: Row) -> str:
 
 
 def _histogram(report: RoleReport) -> str:
-    if not report.lengths:
+    lengths = {int(number): rows for number, rows in report.tally.lengths.items()}
+    if not lengths:
         return "<p>No row is left.</p>"
-    low, high = min(report.lengths), max(report.lengths)
-    tallest, width = max(report.lengths.values()), 34
+    low, high = min(lengths), max(lengths)
+    tallest, width = max(lengths.values()), 34
     bars = []
     for number, each in enumerate(range(low, high + 1)):
-        count, x = report.lengths[each], number * width
+        count, x = lengths.get(each, 0), number * width
         height = 80 * count / tallest
-        label = round(2 ** (each / _BINS_PER_DOUBLING))
+        label = bin_length(each)
         bars.append(
             f'<rect x="{x + 2}" y="{96 - height:.1f}" width="{width - 4}" height="{height:.1f}">'
             f"<title>about {label} characters: {count:,} rows</title></rect>"

@@ -5,6 +5,7 @@ the recipe says (unreadable, no such column, empty) are refused here.
 """
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -38,41 +39,52 @@ def ingest(recipe: IngestRecipe) -> Records:
         source: Source | None = getattr(recipe, role)
         if source is None:
             continue
-        found[role] = sources.facts(source)
-        rows = canonical_rows(role, source, found[role].revision)
+        facts = sources.facts(source)
+        read: Counter[str] = Counter()
+        rows = canonical_rows(role, source, facts.revision, read)
         num_rows[role] = write_rows(folder / f"{role}.parquet", role, rows)
         if not num_rows[role]:
             raise ValueError(f"{source.name}: holds no rows; ingest.{role} needs at least one")
+        found[role] = facts.model_copy(update={"num_rows": dict(sorted(read.items()))})
     return Records.write(folder, "ingest", RecordsFacts(num_rows=num_rows, sources=found))
 
 
-def canonical_rows(role: Role, source: Source, revision: str | None) -> Iterator[Row]:
+def canonical_rows(
+    role: Role, source: Source, revision: str | None, read: Counter[str] | None = None
+) -> Iterator[Row]:
     """Rows of a source up to its limit, then those of the split that is held out whole.
+
+    `read` is told how many each path, glob or data set of the source gave.
 
     Raises:
         ValueError: that split has no row.
     """
     number = 0
     held_out = source.held_out
-    for row in _limited(role, source, revision):
+    read = Counter() if read is None else read
+    for row in _limited(role, source, revision, read):
         number += 1
         yield canonical(role, row, source, number, "train" if held_out else None)
     if held_out is None:
         return
     num_training = number
-    for row in _limited(role, held_out, revision):
+    for row in _limited(role, held_out, revision, read):
         number += 1
         yield canonical(role, row, source, number, "held_out")
     if number == num_training:
         raise ValueError(f"{source.name}: its split {held_out.split!r} holds no rows to hold out")
 
 
-def _limited(role: Role, source: Source, revision: str | None) -> Iterator[RawRow]:
+def _limited(
+    role: Role, source: Source, revision: str | None, read: Counter[str]
+) -> Iterator[RawRow]:
     number = 0
+    named = {} if source.format == "hub" else sources.named_files(source)
     for name, rows in parts(source, revision):
         remaining = None if source.limit is None else source.limit - number
         for raw in with_columns(role, source, name, islice(rows, remaining)):
             number += 1
+            read[named.get(Path(name), name)] += 1
             yield raw
 
 

@@ -16,7 +16,11 @@ def digest(recipe: IngestRecipe) -> str:
     """SHA-256 over the bytes of all local sources and the commits of all hub data sets, in hex."""
     sources = {role: getattr(recipe, role) for role in COLUMNS}
     return sha256_of(
-        {role: facts(source).model_dump() for role, source in sources.items() if source is not None}
+        {
+            role: facts(source).model_dump(exclude={"num_rows"})
+            for role, source in sources.items()
+            if source is not None
+        }
     )
 
 
@@ -34,7 +38,16 @@ def files_of(source: Source) -> list[Path]:
     Raises:
         ValueError: one of them names none, or a folder.
     """
-    return list(dict.fromkeys(file for name in source.names for file in _files(name)))
+    return list(named_files(source))
+
+
+def named_files(source: Source) -> dict[Path, str]:
+    """Each file of a source, with the path or glob that names it first."""
+    found: dict[Path, str] = {}
+    for name in source.names:
+        for file in _files(name):
+            found.setdefault(file, name)
+    return found
 
 
 def _files(name: str) -> list[Path]:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Chats, Tokens, TokensFacts
 from posttrain.contract import check_made_for
+from posttrain.cost import count_tokens
 from posttrain.data.chat import encode_conversations, encode_prompts
 from posttrain.data.columns import MESSAGE, Row, batches, write
 from posttrain.data.packing import best_fit, concatenate
@@ -84,6 +85,7 @@ def tokenize(chats: Chats, base: BaseModel, recipe: TokenizeRecipe) -> Tokens:
             f"tokenize: no instruction is left (counts: {counts['instructions']}); raise "
             "tokenize.max_length, or look at the data report"
         )
+    count_tokens("encoded", sum(count.get("tokens", 0) for count in counts.values()))
     return Tokens.write(
         folder,
         "tokenize",

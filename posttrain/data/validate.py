@@ -16,13 +16,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posttrain.artifacts import Quarantine, QuarantineFacts, Records, RecordsFacts, Role
+from posttrain.artifacts import (
+    DRIFT,
+    Quarantine,
+    QuarantineFacts,
+    Records,
+    RecordsFacts,
+    Role,
+)
 from posttrain.data.data_report import RoleReport, render
+from posttrain.data.drift import against, forbidden
 from posttrain.data.duplicates import Flags, NearCopy, Shard, first_copies, near_copies
 from posttrain.data.expectations import Suite, new_context, new_suite, save_data_docs
 from posttrain.data.rows import ROLES, SCHEMAS, is_held_out, question, texts
 from posttrain.data.rules import DERIVED, Examiner, count_columns, whole_text
 from posttrain.data.text import fingerprint, normalise
+from posttrain.profiles import ChampionData, DataDrift
 from posttrain.recipe.validation import REASONS, RoleRules, ValidationRecipe
 from posttrain.runtime import Runtime
 
@@ -43,8 +52,12 @@ class Validated:
     records: Records
     quarantine: Quarantine
     report_html: str
+    drift: DataDrift | None
+    """Against the champion's data; None where the recipe asks for no comparison."""
+
     failures: tuple[str, ...]
-    """Roles that lost more than they may, in words; the caller saves the report and then raises."""
+    """Roles that lost more than they may, and drift that the recipe forbids, in words; the caller
+    saves the report and then raises."""
 
 
 @dataclass
@@ -73,8 +86,13 @@ class Verdicts:
         return np.asarray(self.reasons == _NONE)
 
 
-def validate(records: Records, recipe: ValidationRecipe) -> Validated:
-    """Part records into those to train on and those that failed, with a report on both."""
+def validate(
+    records: Records, recipe: ValidationRecipe, champion: ChampionData | None = None
+) -> Validated:
+    """Part records into those to train on and those that failed, with a report on both.
+
+    `champion` is what they are compared with; needed only where `recipe.drift` asks for it.
+    """
     runtime = Runtime.from_environment()
     records.verify()
     clean, failed = runtime.new_folder("records"), runtime.new_folder("quarantine")
@@ -84,32 +102,52 @@ def validate(records: Records, recipe: ValidationRecipe) -> Validated:
     reports = []
     for role in roles:
         rules: RoleRules = getattr(recipe, role)
-        counts = count_columns(_column(records.file(role), "extra"))
-        num_rows = records.facts.num_rows[role]
-        rare = frozenset(name for name, count in counts.items() if 2 * count < num_rows)
         suite = new_suite(context, role, rules)
-        examiner = Examiner(role, rules, recipe, rare, held_out)
-        verdicts = judge(records.file(role), examiner, suite)
-        find_copies(records.file(role), verdicts, rules, recipe)
-        report = RoleReport(role, rules, outcomes=list(suite.outcomes.values()))
-        report.ignored = {name: n for name, n in sorted(counts.items()) if name not in rare}
-        part(records.file(role), verdicts, clean, failed, report)
+        report = RoleReport(role, rules)
+        examine(records, suite, held_out, recipe, (clean, failed), report)
         reports.append(report)
     save_data_docs(context, failed / "data_docs")
+    sources = records.facts.sources
+    profiles = {r.role: r.tally.profile(sources.get(r.role)) for r in reports}
     failures = tuple(text for report in reports if (text := report.failure))
+    drift = None
+    if champion is not None and recipe.drift is not None:
+        drift = against([r.tally for r in reports], sources, champion, recipe.drift)
+        (failed / DRIFT).write_text(drift.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        failures += forbidden(drift, recipe.drift)
     facts = RecordsFacts(
-        num_rows={report.role: report.num_kept for report in reports},
-        sources=records.facts.sources,
+        num_rows={report.role: report.num_kept for report in reports}, sources=sources
     )
     quarantined = QuarantineFacts(
-        num_rows={r.role: dict(r.reasons) for r in reports}, sources=records.facts.sources
+        num_rows={r.role: dict(r.reasons) for r in reports}, sources=sources, profiles=profiles
     )
     return Validated(
         Records.write(clean, "validate", facts),
         Quarantine.write(failed, "validate", quarantined),
-        render(reports, failures),
+        render(reports, failures, drift),
+        drift,
         failures,
     )
+
+
+def examine(
+    records: Records,
+    suite: Suite,
+    held_out: frozenset[bytes],
+    recipe: ValidationRecipe,
+    targets: tuple[Path, Path],
+    report: RoleReport,
+) -> None:
+    """Judge one role, write its rows to the clean ones and those that failed, tell the report."""
+    role, rules, file = report.role, report.rules, records.file(report.role)
+    counts = count_columns(_column(file, "extra"))
+    num_rows = records.facts.num_rows[role]
+    rare = frozenset(name for name, count in counts.items() if 2 * count < num_rows)
+    verdicts = judge(file, Examiner(role, rules, recipe, rare, held_out), suite)
+    find_copies(file, verdicts, rules, recipe)
+    report.outcomes = list(suite.outcomes.values())
+    report.ignored = {name: n for name, n in sorted(counts.items()) if name not in rare}
+    part(file, verdicts, *targets, report)
 
 
 def held_out_prints(records: Records, roles: list[Role]) -> frozenset[bytes]:

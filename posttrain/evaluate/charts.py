@@ -1,8 +1,8 @@
 """Charts of the report as inline SVG, by matplotlib.
 
-The SVG holds numbers and lines alone: titles and legends are the page's, so that any language shows
-in the reader's fonts. Colours are the page's too (`var(--series-1)`), so that a chart follows light
-and dark. The same figures give the same bytes.
+Titles and legends are the page's, and what a chart writes itself it holds in every language, so
+that any shows in the reader's fonts. Colours are the page's too (`var(--series-1)`), so that a
+chart follows light and dark. A chart's name is its caption's. The same figures give the same bytes.
 """
 
 import io
@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -17,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from posttrain.evaluate.wording import number
+from posttrain.evaluate.language import LANGUAGES, Text, both, say
+from posttrain.evaluate.wording import number, stage_label
 from posttrain.reports import Figure
 
 INK = {
@@ -31,8 +33,8 @@ INK = {
 """Colours that matplotlib is told, and what the page makes of them."""
 
 MUTED, RULE, *SERIES = INK
-WIDTH, HEIGHT = 3.6, 1.9
-"""Inches; the page scales a chart to its column."""
+SMALL, WIDE = (3.6, 1.9), (6.4, 2.9)
+"""Inches, of a chart in a row of three and of one by itself; the page scales it to its column."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -65,7 +67,18 @@ class Series:
     values: list[float]
 
 
-def curve(title: str, series: Sequence[Series]) -> str:
+@dataclass(frozen=True)
+class Point:
+    """A stage on the frontier: KL and score with their intervals."""
+
+    stage: str
+    kl: float
+    score: float
+    kl_bounds: tuple[float, float] | None
+    score_bounds: tuple[float, float] | None
+
+
+def curve(name: str, series: Sequence[Series]) -> str:
     """Lines over steps; on a logarithmic scale where positive values span two powers of ten."""
     with mpl.rc_context(STYLE):
         canvas, axes = _axes()
@@ -81,11 +94,10 @@ def curve(title: str, series: Sequence[Series]) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.margins(x=0.02)
-        axes.set_xlabel("step")
-        return _svg(canvas, title)
+        return _labelled(canvas, name, say("axes.step"))
 
 
-def through_stages(title: str, labels: Sequence[str], figures: Sequence[Figure | None]) -> str:
+def through_stages(name: str, stages: Sequence[str], figures: Sequence[Figure | None]) -> str:
     """One figure stage by stage, each a point on its interval; shares stand between 0 and 1."""
     with mpl.rc_context(STYLE):
         canvas, axes = _axes()
@@ -105,15 +117,16 @@ def through_stages(title: str, labels: Sequence[str], figures: Sequence[Figure |
         else:
             axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-        axes.set_xticks(range(len(labels)), labels, fontsize=8)
+        labels = [both(stage_label, stage) for stage in stages]
+        axes.set_xticks(range(len(labels)), [label.en for label in labels], fontsize=8)
         axes.set_xlim(-0.45, len(labels) - 0.55)
-        return _svg(canvas, title)
+        return _svg(canvas, name, labels)
 
 
-def scatter(title: str, x_label: str, groups: Sequence[Series]) -> str:
+def scatter(name: str, groups: Sequence[Series]) -> str:
     """Points of several groups: `steps` are their x, `values` their y."""
     with mpl.rc_context(STYLE):
-        canvas, axes = _axes()
+        canvas, axes = _axes(WIDE)
         for group, color in zip(groups, SERIES, strict=False):
             axes.plot(
                 group.steps,
@@ -126,11 +139,27 @@ def scatter(title: str, x_label: str, groups: Sequence[Series]) -> str:
             )
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-        axes.set_xlabel(x_label)
-        return _svg(canvas, title)
+        return _labelled(canvas, name, say("axes.tokens"))
 
 
-def calibration(title: str, bins: Sequence[tuple[float, float, float]]) -> str:
+def frontier(name: str, path: Series, points: Sequence[Point]) -> str:
+    """Score against KL: `path` is training's own way there, and each stage a point."""
+    with mpl.rc_context(STYLE):
+        canvas, axes = _axes(WIDE)
+        axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
+        axes.plot(path.steps, path.values, "o-", color=MUTED, linewidth=1, markersize=2.5, zorder=2)
+        for point, color in zip(points, SERIES, strict=False):
+            if point.kl_bounds is not None:
+                axes.plot(point.kl_bounds, [point.score] * 2, color=color, zorder=3)
+            if point.score_bounds is not None:
+                axes.plot([point.kl] * 2, point.score_bounds, color=color, zorder=3)
+            axes.plot([point.kl], [point.score], "o", color=color, markersize=5, zorder=4)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        return _labelled(canvas, name, say("axes.kl"))
+
+
+def calibration(name: str, bins: Sequence[tuple[float, float, float]]) -> str:
     """Accuracy of each bin of confidence (low, high, accuracy; shares) against what was claimed."""
     with mpl.rc_context(STYLE):
         canvas, axes = _axes()
@@ -151,8 +180,7 @@ def calibration(title: str, bins: Sequence[tuple[float, float, float]]) -> str:
         axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-        axes.set_xlabel("confidence")
-        return _svg(canvas, title)
+        return _labelled(canvas, name, say("axes.confidence"))
 
 
 def finite(value: float | None) -> bool:
@@ -160,8 +188,8 @@ def finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _axes() -> tuple[Canvas, Axes]:
-    canvas = Canvas(figsize=(WIDTH, HEIGHT), layout="constrained")
+def _axes(size: tuple[float, float] = SMALL) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=size, layout="constrained")
     axes = canvas.subplots()
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -172,8 +200,13 @@ def _tick(value: float) -> str:
     return f"{value:g}" if abs(value) < 10_000 else number(value)
 
 
-def _svg(canvas: Canvas, title: str) -> str:
-    """The bare `<svg>` element in the page's colours and font, named for who can't see it."""
+def _labelled(canvas: Canvas, name: str, x_label: Text) -> str:
+    canvas.axes[0].set_xlabel(x_label.en)
+    return _svg(canvas, name, [x_label])
+
+
+def _svg(canvas: Canvas, name: str, labels: Sequence[Text]) -> str:
+    """The bare `<svg>` element in the page's colours and font, which `#name` is the caption of."""
     canvas.patch.set_visible(False)
     canvas.axes[0].patch.set_visible(False)
     stream = io.StringIO()
@@ -185,14 +218,21 @@ def _svg(canvas: Canvas, title: str) -> str:
     svg = re.sub(r"font-family: [^;\"]+;?", "", svg)
     for drawn, shown in INK.items():
         svg = svg.replace(drawn, shown)
+    for label in labels:
+        svg = svg.replace(f">{escape(label.en)}</text>", f">{_spans(label)}</text>")
     used = set(re.findall(r"#([\w-]+)", svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     # clip paths of two charts on a page must not share a name
-    prefix = re.sub(r"\W+", "-", title.lower())
-    svg = re.sub(r'(id="|#)([mp][0-9a-f]{10})', rf"\g<1>{prefix}-\g<2>", svg)
+    svg = re.sub(r'(id="|#)([mp][0-9a-f]{10})', rf"\g<1>{name}-\g<2>", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_attribute(title)}"', 1).strip()
+    return svg.replace("<svg", f'<svg role="img" aria-labelledby="{name}"', 1).strip()
 
 
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+def _spans(label: Text) -> str:
+    """As `Text` on a page, in SVG's own words."""
+    if label.en == label.ko:
+        return escape(label.en)
+    return "".join(
+        f'<tspan class="{language}" lang="{language}">{escape(label.in_(language))}</tspan>'
+        for language in LANGUAGES
+    )

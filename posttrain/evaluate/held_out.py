@@ -13,9 +13,9 @@ from posttrain.recipe.evaluation import EvaluationRecipe
 
 SPLIT = [("split", "==", "held_out")]
 
-ELSEWHERE = {"batch_size", "num_bootstrap", "num_samples", "seed", "harness"}
-"""Fields of the recipe that leave the meaning of these figures as it is: effort, and benchmarks,
-which have hashes of their own."""
+ELSEWHERE = {"batch_size", "num_bootstrap", "num_samples", "seed", "harness", "report_language"}
+"""Fields of the recipe that leave the meaning of these figures as it is: effort, the report's
+language, and benchmarks, which have hashes of their own."""
 
 
 def held_out_texts(tokens: Tokens) -> dict[str, list[Scored]]:

@@ -1,8 +1,11 @@
 """What the artifacts of a run record of themselves, as report and model card tell it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from posttrain.artifacts import (
+    DRIFT,
     AiPreferences,
     BaseModel,
     Policy,
@@ -10,7 +13,23 @@ from posttrain.artifacts import (
     RewardModel,
     Tokens,
 )
+from posttrain.profiles import DataDrift
 from posttrain.reports import JudgeEvaluation, RewardEvaluation, RoleData, Training
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "flash-attn",
+    "liger-kernel",
+    "vllm",
+)
+"""What the weights depend on."""
 
 JUDGED = ("margin_mean", "calibration_error", "accuracy_", "num_at_", "num_equal_", "length_corr")
 """How the reward model's figures on held-out pairs begin; its others are of training."""
@@ -18,16 +37,34 @@ JUDGED = ("margin_mean", "calibration_error", "accuracy_", "num_at_", "num_equal
 
 def data_of(tokens: Tokens, quarantine: Quarantine) -> dict[str, RoleData]:
     """Role -> where its rows came from, and what became of them."""
-    sources, failed = quarantine.facts.sources, quarantine.facts.num_rows
-    return {
-        role: RoleData(
-            source=sources[role].source if role in sources else None,
-            revision=sources[role].revision if role in sources else None,
+    facts = quarantine.facts
+    found = {}
+    for role, counts in tokens.facts.counts.items():
+        source = facts.sources.get(role)
+        found[role] = RoleData(
+            source=source.source if source is not None else None,
+            revision=source.revision if source is not None else None,
             counts=counts,
-            quarantined=failed.get(role, {}),
+            quarantined=facts.num_rows.get(role, {}),
+            files=source.files if source is not None else {},
+            profile=facts.profiles.get(role),
         )
-        for role, counts in tokens.facts.counts.items()
-    }
+    return found
+
+
+def drift_of(quarantine: Quarantine) -> DataDrift | None:
+    """The comparison with the champion's data; None where the recipe asked for none."""
+    file = quarantine.path / DRIFT
+    return DataDrift.model_validate_json(file.read_bytes()) if file.exists() else None
+
+
+def libraries() -> dict[str, str]:
+    """Version of each library of training that is installed here."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def trainings(

@@ -18,17 +18,25 @@ from posttrain.artifacts import (
     Tokens,
 )
 from posttrain.contract import check_made_for
+from posttrain.cost import costs_of, folders_in, measuring
 from posttrain.evaluate import alignment, bootstrap, harness, probes
 from posttrain.evaluate.alignment import revisions_to_read
 from posttrain.evaluate.held_out import answering_of, held_out_hash, held_out_texts
 from posttrain.evaluate.perplexity import Scored, byte_items, text_losses, token_items
-from posttrain.evaluate.recorded import ai_judge_of, data_of, reward_of, trainings
+from posttrain.evaluate.recorded import (
+    ai_judge_of,
+    data_of,
+    drift_of,
+    libraries,
+    reward_of,
+    trainings,
+)
 from posttrain.evaluate.report import render
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.progress import seconds_between
-from posttrain.recipe.evaluation import EvaluationRecipe
+from posttrain.recipe.evaluation import EvaluationRecipe, Language
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import (
@@ -41,7 +49,10 @@ from posttrain.reports import (
     Stage,
     StageEvaluation,
 )
-from posttrain.tracking import log_figures, read_history
+from posttrain.tracking import EVALUATE, log_cost, log_figures, log_page, read_history
+
+PAGE = "report.html"
+"""The report among the artifacts of `evaluate`'s run in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,15 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
         ValueError: base and tokens do not belong together, a probe has no question, or the recipe
             names a benchmark that is not there.
     """
+    with measuring() as meter:
+        evaluation = _evaluated(stages, quarantine, recipe)
+    cost = meter.cost(EVALUATE)
+    log_cost(cost)
+    costs = (*costs_of(folders_in(stages)), cost)
+    return evaluation.model_copy(update={"costs": costs})
+
+
+def _evaluated(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -> Evaluation:
     prepare(recipe.seed)
     tokens, data = stages.tokens.verify(), data_of(stages.tokens, quarantine.verify())
     made = tokens.facts
@@ -127,6 +147,10 @@ def evaluate(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe) -
         base=stages.base.facts.reference,
         data=data,
         trainings=trainings(stages.domain, stages.trained),
+        drift=drift_of(quarantine),
+        base_version=stages.base.facts.registered,
+        constitution=revisions.facts.constitution if revisions is not None else None,
+        libraries=libraries(),
         items=items,
     )
 
@@ -136,14 +160,17 @@ def report(
     evaluation: Evaluation,
     promotion: PromotionRecipe,
     lineage: Mapping[str, str],
+    language: Language = "en",
 ) -> str:
-    """The static HTML report: verdict, stages, curves, samples, data, lineage.
+    """The static HTML report: verdict, stages, curves, samples, data, cost, lineage.
 
-    `lineage` names the run (`zenml_run`) and the code; data and bases are added to it.
+    `lineage` names the run (`zenml_run`) and the code; data, bases and libraries are added to it.
+    MLflow's run gets a copy, `report.html`.
     """
+    libraries = [f"{name} {version}" for name, version in evaluation.libraries.items()]
     curves: dict[str, Path] = {"base_finetune": stages.domain.path}
     curves |= {stage: trained.path for stage, trained in stages.trained.items()}
-    return render(
+    page = render(
         evaluation,
         {stage: read_history(folder) for stage, folder in curves.items()},
         judge(evaluation, None, promotion),
@@ -156,8 +183,13 @@ def report(
             "base": stages.base.facts.fingerprint,
             "domain base": stages.domain.facts.fingerprint,
             **{f"data: {role}": sha for role, sha in evaluation.data_hashes.items()},
+            **({"libraries": ", ".join(libraries)} if libraries else {}),
         },
+        promotion,
+        language,
     )
+    log_page(PAGE, page)
+    return page
 
 
 def _measured(
@@ -192,7 +224,8 @@ def _measured(
             measured.append(
                 StageEvaluation(stage=stage, figures=figures, samples=samples, warnings=warnings)
             )
-            log_figures(stage, {name: figure.value for name, figure in figures.items()})
+            values = {name: figure.value for name, figure in figures.items()}
+            log_figures(f"{EVALUATE}/{stage}", values)
     return tuple(measured), items, benchmarks, scored
 
 

@@ -3,15 +3,13 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from posttrain.evaluate.wording import (
-    STAGES,
-    direction,
-    figure_label,
-    in_words,
-    number,
-    stage_label,
-)
+from posttrain.align.ppo_health import signs
+from posttrain.evaluate.language import Text, both, in_words, joined, plain, say
+from posttrain.evaluate.wording import direction, label, number, short_label, stage_label
+from posttrain.recipe.ppo import PpoHealth
+from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import (
     Evaluation,
     Figure,
@@ -20,105 +18,100 @@ from posttrain.reports import (
     StageEvaluation,
 )
 
+Point = Mapping[str, float | None]
+
 
 @dataclass(frozen=True)
 class Aim:
-    """What a stage is for."""
+    """What a stage is for; what it did is said in the catalogue's `aims`."""
 
     figures: tuple[str, ...]
     """Figures that tell; the first of those measured decides."""
 
-    better: str
-    worse: str
     also: tuple[str, ...] = ()
     """Figures to state beside: what it cost."""
 
 
 AIMS = {
-    "base_finetune": Aim(
-        ("perplexity_domain", "fact_cloze"), "learned the domain", "did not learn the domain"
-    ),
-    "sft": Aim(
-        ("fact_accuracy", "helpfulness", "rouge_l", "perplexity_answers"),
-        "learned to answer",
-        "did not learn to answer",
-    ),
-    "ppo": Aim(
-        ("mean_score",),
-        "raised the reward score",
-        "lowered the reward score",
-        ("kl_to_sft", "fact_accuracy"),
-    ),
-    "dpo": Aim(
-        ("mean_score",),
-        "raised the reward score",
-        "lowered the reward score",
-        ("kl_to_sft", "fact_accuracy"),
-    ),
-    "self_critique": Aim(
-        ("violation_rate",),
-        "reduced violations",
-        "increased violations",
-        ("helpfulness", "fact_accuracy"),
-    ),
-    "rlaif": Aim(
-        ("rlaif_score",),
-        "raised the second reward model's score",
-        "lowered the second reward model's score",
-        ("mean_score", "kl_to_sft", "violation_rate"),
-    ),
+    "base_finetune": Aim(("perplexity_domain", "fact_cloze")),
+    "sft": Aim(("fact_accuracy", "helpfulness", "rouge_l", "perplexity_answers")),
+    "ppo": Aim(("mean_score",), ("kl_to_sft", "fact_accuracy")),
+    "dpo": Aim(("mean_score",), ("kl_to_sft", "fact_accuracy")),
+    "self_critique": Aim(("violation_rate",), ("helpfulness", "fact_accuracy")),
+    "rlaif": Aim(("rlaif_score",), ("mean_score", "kl_to_sft", "violation_rate")),
 }
 
 COLLAPSE = 0.1
 """Share of the first rollout's entropy below which a policy repeats itself."""
-
-SHORT = {
-    "perplexity_domain": "perplexity",
-    "perplexity_answers": "perplexity of answers",
-    "mean_score": "score",
-    "rlaif_score": "second score",
-    "kl_to_sft": "KL",
-}
 
 
 @dataclass(frozen=True)
 class Sentence:
     """What one stage did, `lead`: `detail`."""
 
-    lead: str
-    detail: str
+    lead: Text
+    detail: Text
     good: bool | None
     """None where the intervals overlap or nothing tells."""
 
 
-def headline(outcomes: tuple[RuleOutcome, ...]) -> str:
-    """The verdict in one line."""
+def headline(outcomes: tuple[RuleOutcome, ...]) -> Text:
+    """Promote or not, and why, in one line."""
     missed = [outcome for outcome in outcomes if not outcome.passed]
     if not outcomes:
-        return "Measured; no limits were set"
+        return say("verdict.unlimited")
     if not missed:
-        return "Meets its limit" if len(outcomes) == 1 else f"Meets all {len(outcomes)} limits"
-    figures = list(dict.fromkeys(_short(outcome.figure) for outcome in missed))
-    if len(figures) <= 2:
-        return f"Falls short in {in_words(figures)}"
-    return f"Falls short in {len(missed)} of {len(outcomes)} limits"
+        return say(
+            "verdict.meets_one" if len(outcomes) == 1 else "verdict.meets_all", num=len(outcomes)
+        )
+    names = list(dict.fromkeys(outcome.figure for outcome in missed))
+    if len(names) <= 2:
+        return say("verdict.short_in", figures=in_words([both(short_label, one) for one in names]))
+    return say("verdict.short_in_many", missed=len(missed), num=len(outcomes))
 
 
-def outcome_sentence(outcome: RuleOutcome) -> str:
-    """What a rule saw, with figures and stages as people call them."""
-    text = outcome.reason.replace(outcome.figure, _short(outcome.figure), 1)
-    for name, label in STAGES.items():
-        text = text.replace(f" of {name} ", f" of {label} ", 1)
-    return text[0].upper() + text[1:]
+def pending_sentence(promotion: PromotionRecipe) -> Sentence | None:
+    """What is decided after the page is made: against the champion, or by a person."""
+    told = []
+    if names := dict.fromkeys(rule.figure for rule in promotion.against_champion):
+        figures = in_words([both(short_label, name) for name in names])
+        told.append(say("verdict.champion_compared", figures=figures))
+    if not promotion.automatic:
+        told.append(say("verdict.person_decides"))
+    return Sentence(say("verdict.champion_next"), joined("; ", told), good=None) if told else None
 
 
-def warning_sentences(evaluation: Evaluation) -> list[Sentence]:
+def warning_sentences(
+    evaluation: Evaluation, histories: Mapping[str, Sequence[Point]] | None = None
+) -> list[Sentence]:
     """What training itself warned of (`ppo.health`)."""
     return [
-        Sentence(f"Warning from {stage_label(one.stage)}", words, good=False)
+        Sentence(say("warnings.lead", stage=both(stage_label, one.stage)), words, good=False)
         for one in evaluation.stages
-        for words in one.warnings
+        for words in _warnings(one, evaluation, (histories or {}).get(one.stage, ()))
     ]
+
+
+def _warnings(
+    stage: StageEvaluation, evaluation: Evaluation, history: Sequence[Point]
+) -> list[Text]:
+    """The recorded words; in other languages told anew from the curve, where it tells the same."""
+    recipe = next((one.recipe for one in evaluation.trainings if one.stage == stage.stage), {})
+    points = [{name: value or 0.0 for name, value in point.items()} for point in history]
+    health = PpoHealth.model_validate(recipe["health"]) if "health" in recipe else None
+    names = list(signs(points, health)) if health is not None and points else []
+    if len(names) != len(stage.warnings) or health is None:
+        return [say("warnings.recorded", words=words) for words in stage.warnings]
+    figures = {name: _warned(name, value) for name, value in points[-1].items()}
+    figures |= {f"first_{name}": _warned(name, value) for name, value in points[0].items()}
+    return [
+        say(f"warnings.{name}", words=words, **figures, **health.model_dump())
+        for name, words in zip(names, stage.warnings, strict=True)
+    ]
+
+
+def _warned(name: str, value: float) -> str:
+    return f"{value:.0%}" if name.endswith("_share") else number(value)
 
 
 def stage_sentences(evaluation: Evaluation) -> list[Sentence]:
@@ -131,8 +124,10 @@ def stage_sentences(evaluation: Evaluation) -> list[Sentence]:
 
 def reward_sentences(evaluation: Evaluation) -> list[Sentence]:
     """How well each reward model judges, and where least."""
-    named = {"The reward model": evaluation.reward_model}
-    named |= {"The second reward model": evaluation.rlaif_reward_model}
+    named = {
+        "reward_model": evaluation.reward_model,
+        "rlaif_reward_model": evaluation.rlaif_reward_model,
+    }
     return [_reward_sentence(who, reward) for who, reward in named.items() if reward is not None]
 
 
@@ -141,40 +136,38 @@ def judge_sentence(evaluation: Evaluation) -> Sentence | None:
     judge = evaluation.ai_judge
     if judge is None:
         return None
-    why = ", ".join(f"{reason.replace('_', ' ')} {n:,}" for reason, n in judge.dropped.items())
-    return Sentence(
-        lead="RLAIF's judge agrees with people",
-        detail=(
-            f"in {100 * judge.accuracy:.0f}\u00a0% of {judge.num_pairs:,} held-out pairs; order "
-            f"alone decides {100 * judge.order_decides:.0f}\u00a0%. {judge.num_kept:,} of "
-            f"{judge.num_judged:,} pairs of its own are kept (dropped: {why or 'none'})"
-        ),
-        good=None,
+    why = [
+        joined(" ", [both(partial(label, "counts"), reason), plain(f"{num:,}")])
+        for reason, num in judge.dropped.items()
+    ]
+    detail = say(
+        "sentences.judge_detail",
+        accuracy=_percent(judge.accuracy),
+        pairs=f"{judge.num_pairs:,}",
+        order=_percent(judge.order_decides),
+        kept=f"{judge.num_kept:,}",
+        judged=f"{judge.num_judged:,}",
+        dropped=joined(", ", why) or say("sentences.none"),
     )
+    return Sentence(say("sentences.judge"), detail, good=None)
 
 
 def _reward_sentence(who: str, reward: RewardEvaluation) -> Sentence:
-    share = f"{100 * reward.accuracy:.0f}\u00a0%"
-    weakest = min(reward.by_kind, key=lambda kind: reward.by_kind[kind], default=None)
-    least = (
-        f"; least where they differ by {weakest.replace('_', ' ')}, "
-        f"{100 * reward.by_kind[weakest]:.0f}\u00a0%"
-        if weakest and len(reward.by_kind) > 1
-        else ""
-    )
-    return Sentence(
-        lead=f"{who} prefers the right answer",
-        detail=f"in {share} of {reward.num_pairs:,} held-out pairs{least}",
-        good=None,
-    )
+    figures = {"share": _percent(reward.accuracy), "pairs": f"{reward.num_pairs:,}"}
+    detail = say("sentences.reward_detail", **figures)
+    if len(reward.by_kind) > 1:
+        kind, least = min(reward.by_kind.items(), key=lambda found: found[1])
+        named = {"kind": kind.replace("_", " "), "least": _percent(least)}
+        detail = say("sentences.reward_weakest", **figures, **named)
+    return Sentence(say(f"sentences.{who}"), detail, good=None)
 
 
 def critique_sentence(evaluation: Evaluation) -> Sentence | None:
     """How far the critic can be trusted."""
     if evaluation.critic_accuracy is None:
         return None
-    share = f"{100 * evaluation.critic_accuracy:.0f}\u00a0%"
-    return Sentence("The critic judges rightly", f"{share} of held-out answers", good=None)
+    detail = say("sentences.critic_detail", share=_percent(evaluation.critic_accuracy))
+    return Sentence(say("sentences.critic"), detail, good=None)
 
 
 def length_sentence(evaluation: Evaluation) -> Sentence | None:
@@ -183,36 +176,27 @@ def length_sentence(evaluation: Evaluation) -> Sentence | None:
     sft, ppo = found.get("sft"), found.get("ppo") or found.get("dpo")
     if sft is None or ppo is None or len(set(sft.lengths)) < 2:
         return None
-    whose = stage_label(ppo.stage)
     slope = statistics.linear_regression(sft.lengths, sft.scores).slope
     longer = statistics.fmean(ppo.lengths) - statistics.fmean(sft.lengths)
     gain = statistics.fmean(ppo.scores) - statistics.fmean(sft.scores)
-    return Sentence(
-        lead=f"Length explains part of {whose}'s gain"
-        if slope * longer > 0
-        else "Length explains none",
-        detail=(
-            f"{number(slope * longer)} of {number(gain)}; answers are {number(longer)} tokens "
-            "longer, and SFT's own longer answers score higher"
-            if slope * longer > 0
-            else f"of {whose}'s gain of {number(gain)}"
-        ),
-        good=None if gain <= 0 else slope * longer < gain,
-    )
+    key = "sentences.length_part" if slope * longer > 0 else "sentences.length_none"
+    figures = {"explained": slope * longer, "gain": gain, "longer": longer}
+    said = {"stage": both(stage_label, ppo.stage)}
+    said |= {name: plain(number(value)) for name, value in figures.items()}
+    good = None if gain <= 0 else slope * longer < gain
+    return Sentence(say(key, **said), say(f"{key}_detail", **said), good)
 
 
-def entropy_sentence(
-    history: Sequence[Mapping[str, float | None]], stage: str = "ppo"
-) -> Sentence | None:
+def entropy_sentence(history: Sequence[Point], stage: str = "ppo") -> Sentence | None:
     """Whether the policy still explores: entropy a token, first and last rollout."""
     points = [value for point in history if (value := point.get("entropy")) is not None]
     if len(points) < 2:
         return None
-    collapsed = points[-1] < COLLAPSE * points[0]
+    good = points[-1] >= COLLAPSE * points[0]
     return Sentence(
-        lead=f"{stage_label(stage)}'s entropy {'collapsed' if collapsed else 'held'}",
-        detail=f"{number(points[0])} → {number(points[-1])} nats a token",
-        good=not collapsed,
+        say(f"sentences.entropy_{'held' if good else 'collapsed'}", stage=both(stage_label, stage)),
+        say("sentences.entropy_detail", first=number(points[0]), last=number(points[-1])),
+        good=good,
     )
 
 
@@ -220,13 +204,13 @@ def _sentence(before: StageEvaluation, after: StageEvaluation) -> Sentence:
     aim = AIMS[after.stage]
     told = [name for name in aim.figures if name in before.figures and name in after.figures]
     good = _improved(told[0], before.figures[told[0]], after.figures[told[0]]) if told else None
-    did = {True: aim.better, False: aim.worse, None: "made no clear difference"}[good]
+    did = {True: "better", False: "worse", None: "same"}[good]
     names = [*told, *(name for name in aim.also if name in after.figures)]
     if not told:
-        did = "was measured"
+        did = "measured"
         names = [*names, *(name for name in after.figures if "." not in name and name not in names)]
     details = [_change(name, before, after) for name in names[:4]]
-    return Sentence(f"{stage_label(after.stage)} {did}", ", ".join(details), good)
+    return Sentence(say(f"aims.{after.stage}.{did}"), joined(", ", details), good)
 
 
 def _improved(name: str, before: Figure, after: Figure) -> bool | None:
@@ -237,14 +221,12 @@ def _improved(name: str, before: Figure, after: Figure) -> bool | None:
     return (after.value - before.value) * sign > 0
 
 
-def _change(name: str, before: StageEvaluation, after: StageEvaluation) -> str:
+def _change(name: str, before: StageEvaluation, after: StageEvaluation) -> Text:
     value = number(after.figures[name].value)
-    if name not in before.figures:
-        return f"{_short(name)} {value}"
-    return f"{_short(name)} {number(before.figures[name].value)}\u00a0→\u00a0{value}"
+    if name in before.figures:
+        value = f"{number(before.figures[name].value)}\u00a0→\u00a0{value}"
+    return joined(" ", [both(short_label, name), plain(value)])
 
 
-def _short(name: str) -> str:
-    label = figure_label(name)
-    first = label if label[:2].isupper() else label[0].lower() + label[1:]  # ROUGE-L, KL
-    return SHORT.get(name, first)
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\u00a0%"

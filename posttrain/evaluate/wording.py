@@ -1,50 +1,15 @@
 """What stages, figures and numbers are called where people read them, in any kind of document."""
 
+from posttrain.evaluate.language import catalogue
+from posttrain.recipe.evaluation import Language
 from posttrain.recipe.harness import HARNESS
 from posttrain.reports import Evaluation, Figure
 
-STAGES = {
-    "untrained": "Untrained",
-    "base_finetune": "Base FT",
-    "sft": "SFT",
-    "reward_model": "Reward model",
-    "ppo": "PPO",
-    "dpo": "DPO",
-    "self_critique": "Self-critique",
-    "rlaif_reward_model": "Second reward model",
-    "rlaif": "RLAIF",
-}
-
-FIGURES = {
-    "perplexity_domain": "Perplexity, domain text",
-    "perplexity_answers": "Perplexity, answers",
-    "bits_per_byte_domain": "Bits per byte, domain text",
-    "mean_score": "Reward score, mean",
-    "score_std": "Reward score, standard deviation",
-    "rlaif_score": "Second reward model's score, mean",
-    "rlaif_score_std": "Second reward model's score, standard deviation",
-    "kl_to_sft": "KL to SFT, nats an answer",
-    "ended_share": "Answers that end",
-    "mean_length": "Answer length, tokens",
-}
+FIGURES = tuple(catalogue("en")["figures"])
 """Built-in figures, in the order of the table; the recipe's probes stand after the perplexities."""
 
-REWARD_FIGURES = {
-    "margin_mean": "Mean margin of the preferred answer",
-    "calibration_error": "Mean gap of confidence and accuracy",
-    "accuracy_equal_length": "Accuracy where lengths are alike",
-    "num_equal_length": "Pairs of like length",
-    "length_correlation": "Correlation of score and length",
-}
+REWARD_FIGURES = tuple(catalogue("en")["reward_figures"])
 """Figures of the reward model on held-out pairs, in the order of the table."""
-
-CURVES = {
-    "eval_loss": "Held-out loss",
-    "grad_norm": "Gradient norm",
-    "kl": "KL",
-    "lr": "Learning rate",
-}
-"""Curves whose names do not read as words."""
 
 PERPLEXITIES = ("perplexity_domain", "perplexity_answers", "bits_per_byte_domain")
 """Stand first in tables."""
@@ -58,25 +23,60 @@ HIGHER_IS_BETTER = frozenset(
 )
 
 
-def stage_label(stage: str) -> str:
+def label(section: str, name: str, language: Language = "en") -> str:
+    """A name in the catalogue's words; one that it lacks with spaces for underscores."""
+    return catalogue(language)[section].get(name) or name.replace("_", " ")
+
+
+def stage_label(stage: str, language: Language = "en") -> str:
     """`base_finetune` -> `Base FT`."""
-    return STAGES.get(stage, stage.replace("_", " ").capitalize())
+    return _capital(label("stages", stage, language))
 
 
-def figure_label(name: str) -> str:
+def figure_label(name: str, language: Language = "en") -> str:
     """`fact_accuracy.A` -> `Fact accuracy A`; `harness.arc_easy.acc` -> `arc_easy, acc`."""
-    if name in FIGURES:
-        return FIGURES[name]
+    words = catalogue(language)
+    if name in words["figures"]:
+        return words["figures"][name]
     if name.startswith(HARNESS):  # benchmarks keep the names that people know them by
         return ", ".join(name.removeprefix(HARNESS).split(".", 1))
     probe, _, subset = name.partition(".")
-    label = ROUGE.get(probe) or probe.replace("_", " ").capitalize()
-    return f"{label} {subset}" if subset else label
+    called = ROUGE.get(probe) or _capital(label("probes", probe, language))
+    return f"{called} {subset}" if subset else called
 
 
-def curve_label(name: str) -> str:
+def curve_label(name: str, language: Language = "en") -> str:
     """`grad_norm` -> `Gradient norm`."""
-    return CURVES.get(name) or figure_label(name)
+    return catalogue(language)["curves"].get(name) or figure_label(name, language)
+
+
+def short_label(name: str, language: Language = "en") -> str:
+    """A figure in the middle of a sentence: `fact accuracy`."""
+    called = figure_label(name, language)
+    first = called if called[:2].isupper() else called[:1].lower() + called[1:]  # ROUGE-L, KL
+    return catalogue(language)["short"].get(name, first)
+
+
+def count_label(name: str, language: Language = "en") -> str:
+    """A row of the data's table: `supervised`, or a reason as `quarantined: near_duplicate`."""
+    before, _, why = name.partition(": ")
+    if before == "quarantined" and why:
+        reason = label("reasons", why, language)
+        return catalogue(language)["page"]["quarantined"].format(why=reason)
+    return _capital(label("counts", name, language))
+
+
+def lineage_label(name: str, language: Language = "en") -> str:
+    """`git_commit` -> `Commit`; `data: corpus` -> `Data, corpus`."""
+    before, _, role = name.partition(": ")
+    if before == "data" and role:
+        role = label("roles", role, language).lower()
+        return catalogue(language)["lineage"]["data"].format(role=role)
+    return _capital(label("lineage", name, language))
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def figure_names(evaluation: Evaluation) -> list[str]:
@@ -120,6 +120,16 @@ def interval(figure: Figure) -> str:
     return "–".join(number(bound) for bound in figure.bounds or ())
 
 
-def in_words(items: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+def duration(seconds: float) -> str:
+    """`9.4 s`, `4:05`, `1:02:03`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(num_bytes: int) -> str:
+    """`812 MiB`, `3.4 GiB`."""
+    mebibytes = num_bytes / 2**20
+    return f"{mebibytes:,.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"

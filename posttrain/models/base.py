@@ -37,12 +37,14 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     records.verify()
     runtime = prepare(recipe.seed)
     folder = runtime.new_folder("base_model")
-    has_delta = False
+    has_delta, registered = False, None
     if recipe.from_config is not None:
         reference, tokenizer = _new(records, recipe.from_config, folder)
         config = AutoConfig.from_pretrained(str(folder / reference.source))
     elif recipe.source.startswith(PREFIX):
-        reference, tokenizer, has_delta = from_registry(recipe.source, folder)
+        taken = from_registry(recipe.source, folder)
+        reference, tokenizer = taken.reference, taken.tokenizer
+        has_delta, registered = taken.has_delta, taken.version
         config = AutoConfig.from_pretrained(str(weights_folder_of(reference, folder)))
     else:
         local = Path(recipe.source)
@@ -53,7 +55,9 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     resolve_template(tokenizer, preflight)
     check(config, tokenizer, preflight)
     weights = weights_folder_of(reference, folder)
-    base = seal(folder, "base_model", reference, weights, tokenizer, has_delta)
+    base = seal(
+        folder, "base_model", reference, weights, tokenizer, has_delta, registered=registered
+    )
     check_fingerprint(base.facts.fingerprint, recipe.fingerprint, recipe.source)
     return base
 

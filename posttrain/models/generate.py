@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from posttrain import processes
+from posttrain.cost import count_tokens
 from posttrain.models import vllm
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
@@ -63,12 +64,14 @@ def generate(
             runtime asks for vLLM and it is not installed or cannot hold this model.
     """
     check_lengths(model, prompts, sampling)
-    if Runtime.from_environment().generator == "vllm":
-        mine = processes.share_of(len(prompts))
-        return processes.gathered(vllm.generate(model, prompts[mine], sampling, mine.start))
-    draws_NT = draws(len(prompts), sampling)
     ours = processes.share_of(len(prompts))
-    return processes.gathered(_answer(model, prompts[ours], draws_NT[ours], sampling))
+    if Runtime.from_environment().generator == "vllm":
+        responses = vllm.generate(model, prompts[ours], sampling, ours.start)
+    else:
+        draws_NT = draws(len(prompts), sampling)
+        responses = _answer(model, prompts[ours], draws_NT[ours], sampling)
+    count_tokens("generated", sum(map(len, responses)))
+    return processes.gathered(responses)
 
 
 def draws(number: int, sampling: Sampling) -> Tensor:

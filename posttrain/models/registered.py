@@ -5,14 +5,17 @@ suffices, else merged weights of our own.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import Reference
+from posttrain.artifacts import Reference, RegisteredBase
 from posttrain.models.load import load_merged
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.registry.load import download
+from posttrain.registry.versions import resolve
 from posttrain.runtime import Runtime
 
 PREFIX = "registry:"
@@ -33,19 +36,32 @@ def split(source: str) -> tuple[str, str]:
     return name, version
 
 
-def from_registry(source: str, folder: Path) -> tuple[Reference, PreTrainedTokenizerFast, bool]:
-    """Put a registered version's weights or delta into `folder`.
+@dataclass(frozen=True)
+class Taken:
+    """A registered version as a base."""
 
-    Returns:
-        The reference, the tokenizer with its template, and whether there is a delta.
-    """
+    reference: Reference
+    tokenizer: PreTrainedTokenizerFast
+    """With its template."""
+
+    has_delta: bool
+    version: RegisteredBase
+
+
+def from_registry(source: str, folder: Path) -> Taken:
+    """Put a registered version's weights or delta into `folder`."""
     cache = Runtime.from_environment().cache.resolve() / "registered"
-    base, policy = download(*split(source), cache)
+    name, named = split(source)
+    found = resolve(MlflowClient(), name, named)
+    base, policy = download(name, str(found.version), cache)
+    version = RegisteredBase(
+        name=name, version=int(found.version), content_hash=found.tags["content_hash"]
+    )
     tokenizer = load_tokenizer(base)
     reference = base.facts.reference
     linear = policy.facts.method in ("lora", "qlora", "dora")
     if linear and reference.kind != "own" and not base.facts.has_delta:
         shutil.copytree(policy.path / "adapter", folder / "delta")
-        return reference, tokenizer, True
+        return Taken(reference, tokenizer, True, version)
     load_merged(base, policy).save_pretrained(str(folder / "weights"))
-    return Reference(kind="own", source="weights"), tokenizer, False
+    return Taken(Reference(kind="own", source="weights"), tokenizer, False, version)

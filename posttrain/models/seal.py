@@ -12,6 +12,7 @@ from posttrain.artifacts import (
     BaseModelFacts,
     BaseTraining,
     Reference,
+    RegisteredBase,
     sha256,
     sha256_of,
 )
@@ -27,6 +28,7 @@ def seal(
     tokenizer: PreTrainedTokenizerFast,
     has_delta: bool,
     training: BaseTraining | None = None,
+    registered: RegisteredBase | None = None,
 ) -> BaseModel:
     """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
     tokenizer.save_pretrained(str(folder / "tokenizer"))
@@ -48,6 +50,7 @@ def seal(
         outside=files if reference.kind == "local" else {},
         fingerprint=fingerprint_of(layout, vocabulary, content, delta),
         training=training,
+        registered=registered,
     )
     return BaseModel.write(folder, stage, facts)
 

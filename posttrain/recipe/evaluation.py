@@ -7,6 +7,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from posttrain.recipe.harness import HARNESS, HarnessRecipe
 from posttrain.recipe.section import Section
 
+Language = Literal["en", "ko"]
+
 
 class Probe(Section):
     """One measured behaviour: a share of held-out questions, or ROUGE against their answers."""
@@ -84,6 +86,9 @@ class EvaluationRecipe(Section):
 
     num_samples: PositiveInt = 12
     """Questions whose answers stand side by side in the report."""
+
+    report_language: Language = "en"
+    """Language that the report opens in; the page holds each, and the reader may change."""
 
     seed: int = 0
     """Seed of sampling and bootstrap; the run's seed where absent."""

@@ -123,6 +123,10 @@ class PromotionRecipe(Section):
     automatic: bool = True
     """Move the `champion` alias when the gate passes; else a person decides."""
 
+    on_refusal: Literal["report", "fail"] = "report"
+    """What a run does whose version the gate refuses: end well and tell (log line, alert), or fail,
+    so that a scheduler sees it by the exit code."""
+
     num_bootstrap: PositiveInt = 2_000
     """Resamples behind the interval of each difference."""
 

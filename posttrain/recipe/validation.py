@@ -1,8 +1,8 @@
 """What a row must satisfy to be trained on."""
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from posttrain.recipe.section import Section
 
@@ -29,6 +29,11 @@ Reason = Literal[
 """Why a row is quarantined; a row bears the first that applies."""
 
 REASONS: tuple[Reason, ...] = get_args(Reason)
+
+Dimension = Literal["length", "vocabulary", "source", "kind", "preferred"]
+"""What of a role's rows is compared with the champion's: characters a row; words; the recipe's
+paths, globs or data sets, by the rows read; labels in `kind`; whether the longer answer is the
+preferred one."""
 
 
 class NearDuplicates(Section):
@@ -72,6 +77,38 @@ class RoleRules(Section):
     """Share of quarantined rows above which the step fails."""
 
 
+class DriftRecipe(Section):
+    """When data is too far from the data of the champion's run, by the population stability index.
+
+    0.1 and 0.25 are the customary limits of credit scoring (Siddiqi, Credit Risk Scorecards, 2006):
+    below the first nothing moved, above the second a model is looked at anew.
+    """
+
+    dimensions: tuple[Dimension, ...] = ("length", "vocabulary", "source", "kind", "preferred")
+    """What is compared."""
+
+    notable: float = Field(0.1, gt=0)
+    """Index above which the report points a dimension out."""
+
+    beyond: float = Field(0.25, gt=0)
+    """Index above which `on_drift` takes effect."""
+
+    false_alarms: float = Field(0.01, gt=0, lt=1)
+    """Share of runs that may be called drifted where nothing drifted: few rows differ by chance, so
+    an index counts only where it is above what chance gives (Yurdakul and Naranjo 2020)."""
+
+    on_drift: Literal["warn", "fail"] = "warn"
+    """`warn`: a log line and an alert. `fail`: the step fails, its report saved."""
+
+    @model_validator(mode="after")
+    def notable_comes_before_beyond(self) -> Self:
+        if self.notable > self.beyond:
+            raise ValueError(
+                f"validation.drift: notable ({self.notable}) is above beyond ({self.beyond})"
+            )
+        return self
+
+
 class ValidationRecipe(Section):
     """Rules a role, and the check of training against held-out text."""
 
@@ -95,3 +132,6 @@ class ValidationRecipe(Section):
 
     held_out_overlap: bool = True
     """Quarantine training rows whose text also stands in a held-out split or in a probe."""
+
+    drift: DriftRecipe | None = DriftRecipe()
+    """Comparison with the data of the champion's run, where there is one; null leaves it out."""

@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
 from posttrain.recipe.registration import RegistrationRecipe
+from posttrain.registry import champion
 from posttrain.registry.card import model_card
 from posttrain.registry.history import decision
 from posttrain.registry.history import read as read_history
@@ -178,7 +179,8 @@ class _Entry:
 
     def _evaluation_tags(self) -> dict[str, str]:
         figures = {f"figure.{name}": f"{v:.6g}" for name, v in self._final_figures().items()}
-        return {"held_out_hash": self.evaluation.held_out_hash, **figures}
+        data = champion.tags(self.evaluation)
+        return {"held_out_hash": self.evaluation.held_out_hash, **data, **figures}
 
     def _final_figures(self) -> dict[str, float]:
         return {

@@ -21,7 +21,7 @@ from posttrain.models.load import load_base
 from posttrain.models.seal import seal, weights_folder
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import checkpoints_of
 from posttrain.train.collate import packed_collator
 from posttrain.train.trainer import GuardedTrainer, arguments
@@ -61,7 +61,7 @@ def train(tokens: Tokens, base: BaseModel, recipe: BaseFinetuneRecipe) -> BaseMo
         data_collator=packed_collator(model, load_tokenizer(base)),
     )
     figures = trainer.run(recipe, checkpoints, Curves(folder, "base_finetune"))
-    log_figures("base_finetune", figures)
+    log_figures(RESULT, figures)
     domain = processes.by_main(lambda: _seal(folder, base, recipe, model, figures))
     processes.by_main(checkpoints.forget)
     return domain

@@ -24,7 +24,7 @@ from posttrain.models.device import prepare
 from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
-from posttrain.tracking import Curves, log_figures, log_parameters
+from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.held_out import HeldOutTrainer
@@ -70,7 +70,7 @@ def train(tokens: Tokens, domain: BaseModel, recipe: SftRecipe) -> Policy:
     counts = {"num_trainable": policy.facts.num_trainable}
     counts["num_adapted_modules"] = policy.facts.num_adapted_modules
     final = {name: value for name, value in figures.items() if name != EVAL_LOSS}  # has a curve
-    log_figures("sft", {**final, **counts})
+    log_figures(RESULT, {**final, **counts})
     processes.by_main(checkpoints.forget)
     return policy
 

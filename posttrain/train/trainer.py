@@ -20,6 +20,7 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerStat
 from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
+from posttrain.cost import count_tokens
 from posttrain.models.device import architecture_of, device, dtype, kernels
 from posttrain.progress import seconds_between
 from posttrain.recipe.train import TrainRecipe
@@ -155,6 +156,13 @@ class GuardedTrainer(Trainer):
                 )
             model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
         return norm
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *more: Any) -> torch.Tensor:
+        """Trainer's own, counted: padding is left out where a mask tells it."""
+        mask = inputs.get("attention_mask")
+        count_tokens("trained", inputs["input_ids"].numel() if mask is None else int(mask.sum()))
+        loss: torch.Tensor = super().training_step(model, inputs, *more)
+        return loss
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Let Trainer write to a staging folder, then publish it whole.

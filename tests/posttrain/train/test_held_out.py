@@ -160,7 +160,7 @@ def test_the_run_tracks_the_figure_of_each_epoch_and_the_kernels(
 ) -> None:
     with mlflow.start_run() as run:
         policy = sft.train(tokens, base, recipe())
-    logged = registry.get_metric_history(run.info.run_id, "sft/eval_loss")
+    logged = registry.get_metric_history(run.info.run_id, "eval/loss")
     assert [(point.step, point.value) for point in logged] == points(policy)
     kernels = registry.get_run(run.info.run_id).data.params["sft.kernels"]
     assert kernels == "float32 (a CPU), sdpa (a CPU), no liger (a CPU)"
