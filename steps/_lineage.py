@@ -27,13 +27,13 @@ def lineage() -> dict[str, str]:
     return found
 
 
-<<<<<<< HEAD
 def who() -> str:
     """Whose run decides: ZenML's user and the run, as the promotion history keeps it."""
     run = get_step_context().pipeline_run
     user = run.user.name if run.user is not None else "nobody"
     return f"{user}, run {run.name}"
-=======
+
+
 def images(run: PipelineRunResponse) -> list[str]:
     """Image of each step, by name or digest, each once; none where steps run without one."""
     snapshot, stack = run.snapshot, run.stack
@@ -44,7 +44,6 @@ def images(run: PipelineRunResponse) -> list[str]:
         return []
     image_of = ContainerizedOrchestrator.get_image
     return sorted({image_of(snapshot, step) for step in snapshot.step_configurations})
->>>>>>> wt/report
 
 
 def _git(*words: str) -> str | None:

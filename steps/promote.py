@@ -6,11 +6,8 @@ from zenml import save_artifact, step
 
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation, Promotion, RegisteredVersion
-<<<<<<< HEAD
-from steps._lineage import who
-=======
 from steps._alerts import alert
->>>>>>> wt/report
+from steps._lineage import who
 
 
 @step(enable_cache=False)
@@ -21,14 +18,10 @@ def promote(
     from posttrain.registry.promote import promote
     from posttrain.registry.refusal import PromotionRefused, why
 
-<<<<<<< HEAD
-    return promote(version, evaluation, recipe, who())
-=======
-    promotion = promote(version, evaluation, recipe)
+    promotion = promote(version, evaluation, recipe, who())
     if promotion.refused:
         if recipe.on_refusal == "fail":
             save_artifact(promotion, "promotion")  # a failed step's outputs are lost
             raise PromotionRefused(why(version, promotion))  # of which the hook tells
         alert(why(version, promotion))
     return promotion
->>>>>>> wt/report

@@ -1,16 +1,19 @@
 """A person's decision from a form, carried out by the registry or by the run that waits for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mlflow.exceptions import MlflowException
 
 from cli.review.desk import Desk, Versions, signed
+from cli.review.words import Language, translator
 from cli.waiting import say, waiting
+from posttrain.evaluate.limits import outcome_sentence
 from posttrain.registry import promotions
 from posttrain.registry.by_hand import Refused, judge_again, promote_judged
 from posttrain.registry.lock import LeaseLost
 from posttrain.registry.promote import POLICY
+from posttrain.reports import RuleOutcome
 
 REFUSALS = (ValueError, LeaseLost, MlflowException)
 """What the registry raises where it does not do what it is told; says why."""
@@ -28,12 +31,27 @@ DECISIONS: dict[str, Decision] = {
 class Undecided(Exception):
     """A form that nothing came of: a text of the catalogue, or the registry's own words."""
 
-    def __init__(self, status: int, key: str = "", told: str = "", **values: object) -> None:
+    def __init__(
+        self,
+        status: int,
+        key: str = "",
+        told: str = "",
+        now: str = "",
+        failed: Sequence[RuleOutcome] = (),
+    ) -> None:
         super().__init__(key or told)
         self.status = status
         self.key = key
         self.told = told
-        self.values = values
+        self.now = now
+        self.failed = failed
+
+    def in_(self, language: Language) -> str:
+        """What to tell the person."""
+        if self.told:
+            return self.told
+        reasons = "; ".join(outcome_sentence(one).in_(language) for one in self.failed)
+        return translator(language)(self.key, now=self.now, reasons=reasons)
 
 
 def decide(desk: Desk, name: str, number: int, form: Mapping[str, str]) -> tuple[Decision, str]:
@@ -59,8 +77,7 @@ def decide(desk: Desk, name: str, number: int, form: Mapping[str, str]) -> tuple
         else:
             _promote(desk, found, number, wanted, who, why, overrules)
     except Refused as error:
-        reasons = "; ".join(outcome.reason for outcome in error.judged.failed)
-        raise Undecided(409, "needs_overrule", reasons=reasons) from error
+        raise Undecided(409, "needs_overrule", failed=error.judged.failed) from error
     except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return wanted, who

@@ -9,7 +9,6 @@ from starlette.responses import RedirectResponse, Response
 from cli.review.decisions import Undecided, roll_back
 from cli.review.desk import desk_of
 from cli.review.pages import page, reader_of, remember
-from cli.review.words import translator
 from posttrain.registry.promotions import history
 
 router = APIRouter()
@@ -28,8 +27,7 @@ def take_back(request: Request, name: str) -> Response:
     try:
         who = roll_back(desk_of(request), name, form)
     except Undecided as error:
-        t = translator(reader_of(request).language)
-        told = error.told or t(error.key, **error.values)
+        told = error.in_(reader_of(request).language)
         again = {"error": told, "why": form.get("why", ""), "who": form.get("who", "")}
         return _page(request, name, again, error.status)
     response = RedirectResponse(

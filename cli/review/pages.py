@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
@@ -15,7 +16,15 @@ from starlette.responses import HTMLResponse
 
 from cli.review.security import keep
 from cli.review.words import LANGUAGES, Language, known, preferred, translator
-from posttrain.evaluate.wording import figure_label, interval, is_part, number, stage_label
+from posttrain.evaluate.limits import outcome_sentence
+from posttrain.evaluate.wording import (
+    figure_label,
+    interval,
+    is_part,
+    lineage_label,
+    number,
+    stage_label,
+)
 from posttrain.reports import RuleOutcome
 
 LANGUAGE, WHO = "posttrain_language", "posttrain_who"
@@ -63,9 +72,10 @@ def page(
         "languages": [(name, _switched(request, name)) for name in LANGUAGES],
         "who": reader.who,
         "code": request.state.code,
-        "label": figure_label,
-        "stage": stage_label,
-        "told": outcome_rows,
+        "label": partial(figure_label, language=reader.language),
+        "stage": partial(stage_label, language=reader.language),
+        "lineage_label": partial(lineage_label, language=reader.language),
+        "told": partial(outcome_rows, language=reader.language),
         "number": number,
         "interval": interval,
         "is_part": is_part,
@@ -105,9 +115,9 @@ def card_html(card: str) -> tuple[str, Markup]:
     return header, Markup(MARKDOWN.renderer.render(tokens, MARKDOWN.options, {}))
 
 
-def outcome_rows(outcomes: Sequence[RuleOutcome]) -> list[tuple[bool, str]]:
+def outcome_rows(outcomes: Sequence[RuleOutcome], language: Language) -> list[tuple[bool, str]]:
     """The gate's rules, each in a sentence."""
-    return [(outcome.passed, outcome.reason) for outcome in outcomes]
+    return [(outcome.passed, outcome_sentence(outcome).in_(language)) for outcome in outcomes]
 
 
 def moment(text: str) -> str:

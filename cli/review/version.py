@@ -11,9 +11,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from cli.review.decisions import Undecided, decide
 from cli.review.desk import Versions, desk_of
-from cli.review.pages import card_html, outcome_rows, page, reader_of, remember
+from cli.review.pages import card_html, page, reader_of, remember
 from cli.review.reports import report_of
-from cli.review.words import translator
 from cli.waiting import waiting
 from posttrain.evaluate.wording import figure_names
 from posttrain.registry.overview import VersionSummary
@@ -64,8 +63,7 @@ def decide_version(request: Request, name: str, number: int) -> Response:
     try:
         done, who = decide(desk_of(request), name, number, form)
     except Undecided as error:
-        t = translator(reader_of(request).language)
-        told = error.told or t(error.key, **error.values)
+        told = error.in_(reader_of(request).language)
         again = {"error": told, "why": form.get("why", ""), "who": form.get("who", "")}
         return _page(request, name, number, again, error.status)
     address = request.url_for("show_version", name=name, number=number).path
@@ -96,7 +94,6 @@ def _page(
         "version": version,
         "champion": found.champion,
         "previous": found.previous,
-        "outcomes": outcome_rows(version.outcomes),
         "reasons": version.tags.get("gate_reasons", "").splitlines(),
         "figures": _figures(evaluation),
         "has_report": evaluation is not None,

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import Literal, get_args
 
 import yaml
 
-Language = Literal["en", "ko"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
+from posttrain.evaluate.language import LANGUAGES
+from posttrain.recipe.evaluation import Language
+
+__all__ = ["LANGUAGES", "Language", "catalogue", "known", "preferred", "translator"]
 
 
 @cache
