@@ -61,9 +61,11 @@ def versions(
     found = _of_file(input_, system, train) if input_ else _of_run(run, prompt_set, system)
     questions = [question for question, _ in found[:limit]]
     asked = [prompt for _, prompt in found[:limit]]
+    # equal draws would make near versions say the same
+    other = settings.model_copy(update={"seed": settings.seed + 1})
     answers = (
         _answers(name, numbers[0], questions, settings),
-        _answers(name, numbers[1], questions, settings),
+        _answers(name, numbers[1], questions, other),
     )
     pairs, dropped = pair_up(name, numbers, asked, answers, settings.seed)
     for reason, count in dropped.items():

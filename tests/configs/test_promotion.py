@@ -32,9 +32,7 @@ def test_every_key_is_known(file: str) -> None:
     ApprovalRecipe(**content["parameters"]["recipe"])
     assert unknown(content, PipelineRunConfiguration) == set()
     assert unknown_settings(content["settings"]) == set()
-    assert content["steps"] == {
-        name: {"experiment_tracker": "posttrain_mlflow"} for name in STEPS
-    }
+    assert content["steps"] == {name: {"experiment_tracker": "posttrain_mlflow"} for name in STEPS}
 
 
 @pytest.mark.parametrize("file", FILES)
