@@ -25,7 +25,7 @@ TAG ?= local
 SLIM := python:3.11-slim-bookworm
 images:  ## Build the images of the steps; CPU=1: without CUDA
 	@VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
-	REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown); \
 	export VERSION REVISION $(if $(CPU),BASE=$${BASE:-$(SLIM)}); \
 	for image in data train registry; do \
 	  docker build --file docker/$$image.Dockerfile --tag posttrain-$$image:$(TAG) $(BUILD_FLAGS) \

@@ -10,6 +10,7 @@ from cli.dashboard import dashboard
 from cli.export import export
 from cli.generate import generate
 from cli.init import init
+from cli.lineage import lineage
 from cli.pin import pin
 from cli.preferences import preferences
 from cli.registry import registry
@@ -25,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, generate, export, check, pin, dashboard, review, init, schema):
+COMMANDS = (report, lineage, chat, generate, export, check, pin, dashboard, review, init, schema)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(registry, name="registry")

@@ -26,6 +26,10 @@ FIELDS = ("second", "minute", "hour", "day", "month", "day_of_week")
 CACHED = "Using cached version of step"
 """What ZenML says of a step that it takes from the cache."""
 
+REFUSED = "PromotionRefused:"
+"""What the log of a run says that `promotion.on_refusal: fail` ended: its data and its model are as
+they are, and another attempt would find the same."""
+
 LOOKS_ANEW = 2
 """Steps that are never cached: `register` and `promote`."""
 
@@ -151,10 +155,25 @@ def start(plan: Plan) -> None:
             )
             status = ASKED.running.wait()
             ASKED.running = None
+        text = log.read_text(encoding="utf-8", errors="replace")
         if status == 0:
-            _say(_done(plan, log.read_text(encoding="utf-8", errors="replace")))
+            _say(_done(plan, text))
             return
         _say(f"failed with status {status}")
+        if REFUSED in text:
+            _say("the gate refused its version: not started again")
+            return
+    _give_up(plan, log)
+
+
+def _give_up(plan: Plan, log: Path) -> None:
+    """Tell of it, by the stack's alerter too: a run that was killed has told nobody."""
+    words = f"gave up after {plan.attempts} attempts; log {log}"
+    _say(words)
+    if plan.tells_of_cache:  # a run of ours, on ZenML's stack
+        from steps._alerts import post
+
+        post(f"posttrain: {' '.join(plan.command)}: {words}")
 
 
 def _done(plan: Plan, text: str) -> str:

@@ -52,6 +52,7 @@ COPY --from=code /app /app
 USER 10001:10001
 ARG VERSION=unknown
 ARG REVISION=unknown
+ENV POSTTRAIN_REVISION=$REVISION
 LABEL org.opencontainers.image.title="posttrain-registry" \
       org.opencontainers.image.description="Steps that register and promote a version" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -61,6 +61,7 @@ COPY --from=code /app /app
 USER 10001:10001
 ARG VERSION=unknown
 ARG REVISION=unknown
+ENV POSTTRAIN_REVISION=$REVISION
 LABEL org.opencontainers.image.title="posttrain-train" \
       org.opencontainers.image.description="Steps that load a model" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -1,5 +1,6 @@
 """Which run made this, and from which state of the code."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,11 +9,15 @@ from zenml.enums import StackComponentType
 from zenml.models import PipelineRunResponse
 from zenml.orchestrators import ContainerizedOrchestrator
 
+REVISION = "POSTTRAIN_REVISION"
+"""Commit that an image was built from; set by its Dockerfile."""
+
+UNKNOWN = "unknown"
 ROOT = Path(__file__).parent.parent
 
 
 def lineage() -> dict[str, str]:
-    """ZenML's pipeline and run, the git commit where the code is a checkout, and the images."""
+    """ZenML's pipeline and run, the commit of checkout or image, and the images."""
     context = get_step_context()
     found = {
         "zenml_pipeline": context.pipeline.name,
@@ -22,8 +27,10 @@ def lineage() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit is not None:
         found["git_commit"] = commit + ("-dirty" if _git("status", "--porcelain") else "")
-    if names := images(context.pipeline_run):
-        found["images"] = ", ".join(names)
+    elif os.environ.get(REVISION, UNKNOWN) != UNKNOWN:
+        found["git_commit"] = os.environ[REVISION]
+    if by_step := images(context.pipeline_run):
+        found["images"] = ", ".join(sorted(set(by_step.values())))
     return found
 
 
@@ -34,16 +41,22 @@ def who() -> str:
     return f"{user}, run {run.name}"
 
 
-def images(run: PipelineRunResponse) -> list[str]:
-    """Image of each step, by name or digest, each once; none where steps run without one."""
+def origin() -> dict[str, str]:
+    """The same, and `image.<step>` of each step: what stays with a version."""
+    by_step = images(get_step_context().pipeline_run)
+    return lineage() | {f"image.{step}": name for step, name in by_step.items()}
+
+
+def images(run: PipelineRunResponse) -> dict[str, str]:
+    """Step -> its image, by name or digest; empty where steps run without one."""
     snapshot, stack = run.snapshot, run.stack
     if snapshot is None or snapshot.build is None or stack is None:
-        return []
+        return {}
     orchestrator = stack.components[StackComponentType.ORCHESTRATOR][0]
     if orchestrator.flavor_name == "local":  # reads the images' names and starts none
-        return []
+        return {}
     image_of = ContainerizedOrchestrator.get_image
-    return sorted({image_of(snapshot, step) for step in snapshot.step_configurations})
+    return {step: image_of(snapshot, step) for step in snapshot.step_configurations}
 
 
 def _git(*words: str) -> str | None:

@@ -7,7 +7,7 @@ from zenml import step
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.reports import Evaluation, RegisteredVersion
-from steps._lineage import lineage
+from steps._lineage import origin
 
 
 @step(enable_cache=False)
@@ -17,4 +17,4 @@ def register(
     """Register the policy with its base; the same content is the same version."""
     from posttrain.registry.register import register
 
-    return register(domain, aligned, evaluation, recipe, lineage())
+    return register(domain, aligned, evaluation, recipe, origin())

@@ -9,10 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from zenml.utils import source_utils
 
 from posttrain.artifacts import BaseModel, Records, RecordsFacts, Reference
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import train_tokenizer
+
+# ZenML takes it from the main module's file, which a worker of pytest-xdist has not; pipelines name
+# their hook when they are imported.
+source_utils.set_custom_source_root(str(Path(__file__).parent.parent))
 
 WORDS = ("red", "blue", "green", "gold")
 

@@ -109,6 +109,21 @@ def test_a_failed_run_is_started_again(start: Start, tmp_path: Path) -> None:
     assert words[:6] == [*first, "attempt 3 of 3", "done"]
 
 
+def test_a_run_whose_version_was_refused_is_not_started_again(start: Start, tmp_path: Path) -> None:
+    script = "echo tried >> tries; echo posttrain.registry.refusal.PromotionRefused: no; exit 1"
+    process = start(EVERY_OTHER_SECOND, script, "--attempts", "3")
+    wait_for(tmp_path / "tries", 2)
+    said = ended(process)
+    assert "attempt 2 of 3" not in said and "gave up" not in said
+    assert "the gate refused its version: not started again" in said
+
+
+def test_a_run_that_fails_for_good_is_given_up(start: Start, tmp_path: Path) -> None:
+    process = start(EVERY_OTHER_SECOND, "echo tried >> tries; exit 1", "--attempts", "2")
+    wait_for(tmp_path / "tries", 3)
+    assert "gave up after 2 attempts" in ended(process)
+
+
 @pytest.mark.slow
 def test_what_was_missed_while_it_was_down_becomes_one_run(start: Start, tmp_path: Path) -> None:
     fired = tmp_path / "fired"

@@ -162,8 +162,11 @@ import sys
 name, file, *heavy = sys.argv[1:]
 sys.modules.update(dict.fromkeys(heavy))  # None: importing it fails
 import importlib
+import os
 import yaml
+from zenml.utils import source_utils
 from posttrain.recipe import PostTrainingRecipe
+source_utils.set_custom_source_root(os.getcwd())  # as the command zenml does
 pipeline = getattr(importlib.import_module(f"pipelines.{name}"), name)
 with open(file, encoding="utf-8") as stream:
     content = yaml.safe_load(stream)["parameters"]["recipe"]

@@ -1,15 +1,5 @@
-from collections.abc import Iterator
-from pathlib import Path
+"""An MLflow registry for steps that look into it."""
 
-import pytest
-from zenml.utils import source_utils
+from tests.store import migrated_store, registry
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def source_root() -> Iterator[None]:
-    """ZenML takes it from the main module's file, which a worker of pytest-xdist has not."""
-    source_utils.set_custom_source_root(str(ROOT))
-    yield
-    source_utils.set_custom_source_root(None)
+__all__ = ["migrated_store", "registry"]

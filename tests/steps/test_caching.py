@@ -2,8 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from zenml.utils import source_utils
 
+from posttrain.artifacts import sha256
 from posttrain.data.sources import digest
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
@@ -12,7 +14,17 @@ from posttrain.recipe.ingest import IngestRecipe, Source
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.template import TemplateRecipe
 from steps import _caching
-from steps._caching import EVALUATE, REPORT, depends_on, on_base, on_constitution, on_data, on_tasks
+from steps._caching import (
+    EVALUATE,
+    REPORT,
+    depends_on,
+    on_base,
+    on_champion,
+    on_constitution,
+    on_data,
+    on_tasks,
+)
+from tests.origins import add_version, role
 
 
 def files(module: str) -> set[str]:
@@ -55,6 +67,28 @@ def test_ingest_is_keyed_by_the_bytes_of_its_sources(tmp_path: Path) -> None:
     assert before == digest(recipe)
     file.write_text('{"text": "two"}\n')
     assert source_utils.load(source)() != before
+
+
+def test_validate_is_keyed_by_the_data_of_the_champion(
+    registry: MlflowClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "corpus.jsonl"
+    file.write_text('{"text": "one"}\n')
+    policy = on_champion(IngestRecipe(corpus=Source(source=str(file))), "museum")
+    assert "posttrain/data/drift.py" in (policy.file_dependencies or [])
+    key = source_utils.load(policy.cache_func)
+    without = key()
+    data = {"corpus": role({str(file): sha256(file)})}
+    add_version(tmp_path / "same", data, {"corpus": "c" * 64})
+    registry.set_registered_model_alias("museum", "champion", "1")
+    assert key() == without  # from the same source: nothing can have drifted
+    file.write_text('{"text": "two"}\n')
+    with_champion = key()
+    assert with_champion != without
+    data = {"corpus": role({"other.jsonl": "b" * 64}), "prompts": role({"p.jsonl": "c" * 64})}
+    add_version(tmp_path / "other", data, {"corpus": "d" * 64})
+    registry.set_registered_model_alias("museum", "champion", "2")
+    assert key() not in (without, with_champion)
 
 
 def test_base_model_is_keyed_by_the_bytes_of_its_template(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 import re
 
-from posttrain.data.data_report import RoleReport, length_bin, render
+from posttrain.data.data_report import RoleReport, render
 from posttrain.data.expectations import Outcome
 from posttrain.data.rows import Row
+from posttrain.profiles import DataDrift, DimensionDrift, RoleDrift, Shift
 from posttrain.recipe.validation import RoleRules
 
 
@@ -54,5 +55,22 @@ def test_great_expectations_are_told() -> None:
     assert "0 of 1 expectations met by every row" in page and "99.00%" in page
 
 
-def test_bins_are_two_a_doubling() -> None:
-    assert [length_bin(n) for n in (0, 1, 2, 4, 6, 8)] == [0, 0, 2, 4, 5, 6]
+def test_the_comparison_with_the_champion_is_told() -> None:
+    far = DimensionDrift(
+        dimension="length",
+        psi=0.42,
+        num_bins=5,
+        expected=0.01,
+        chance=0.05,
+        level="beyond",
+        shifts=(Shift(bin="about 16", then=0.1, now=0.4),),
+    )
+    role = RoleDrift(role="corpus", num_rows=100, num_rows_then=90, dimensions=(far,))
+    page = render([report()], (), DataDrift(champion=3, note="", roles=(role,)))
+    assert "Version 3: 1 of 1 comparisons beyond their limit" in page
+    assert "10.0% to 40.0%" in page and "corpus 100 (90)" in page
+
+
+def test_why_nothing_was_compared_is_told() -> None:
+    page = render([report()], (), DataDrift(champion=None, note="museum has no champion yet"))
+    assert "museum has no champion yet" in page
