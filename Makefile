@@ -63,7 +63,7 @@ checkov: setup  ## The security linter of k8s/, in an environment of its own
 	@$(PYTHON) -m venv $(STATE)/checkov
 	@$(STATE)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 
-dashboard: setup  ## ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends both
+dashboard: setup  ## ZenML, MLflow and the review page on loopback; Ctrl-C ends all
 	@. $(STATE)/env && posttrain dashboard
 
 schema: setup  ## JSON Schema of the recipe, for editors

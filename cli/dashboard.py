@@ -1,4 +1,4 @@
-"""`posttrain dashboard`: ZenML's dashboard and MLflow's UI, on loopback, until Ctrl-C."""
+"""`posttrain dashboard`: ZenML's dashboard, MLflow's UI and the review page, until Ctrl-C."""
 
 import os
 import signal
@@ -12,35 +12,45 @@ from typing import Annotated
 import typer
 
 HOST = "127.0.0.1"
-START_SECONDS = 90  # both import for long on a slow machine
+START_SECONDS = 90  # all import for long on a slow machine
 
 
 def dashboard(
     zenml_port: Annotated[int, typer.Option(help="Port of ZenML's dashboard.")] = 8237,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    review_port: Annotated[int, typer.Option(help="Port of the review page.")] = 8238,
     log: Annotated[Path, typer.Option(help="Folder of the servers' logs.")] = Path(".posttrain"),
 ) -> None:
-    """Serve ZenML's dashboard and MLflow's UI on loopback; Ctrl-C ends both."""
+    """Serve ZenML's dashboard, MLflow's UI and the review page on loopback; Ctrl-C ends all."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         raise ValueError("MLFLOW_TRACKING_URI is not set; run `. .posttrain/env` first")
     zenml = ["zenml", "login", "--local", "--blocking", "--ip-address", HOST]
     mlflow = ["mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--workers", "1"]
-    servers = {
-        "ZenML": (f"http://{HOST}:{zenml_port}", [*zenml, "--port", str(zenml_port)]),
-        "MLflow": (f"http://{HOST}:{mlflow_port}", [*mlflow, "--port", str(mlflow_port)]),
+    addresses = {
+        "ZenML": f"http://{HOST}:{zenml_port}",
+        "MLflow": f"http://{HOST}:{mlflow_port}",
+        "Review": f"http://{HOST}:{review_port}",
+    }
+    links = ["--zenml-url", addresses["ZenML"], "--mlflow-url", addresses["MLflow"]]
+    commands = {
+        "ZenML": [*zenml, "--port", str(zenml_port)],
+        "MLflow": [*mlflow, "--port", str(mlflow_port)],
+        "Review": ["posttrain", "review", "--host", HOST, "--port", str(review_port), *links],
     }
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for name, (address, command) in servers.items():
+        for name, address in addresses.items():
             with (log / f"{name.lower()}.log").open("ab") as output:
                 started.append(
-                    subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
+                    subprocess.Popen(
+                        commands[name], start_new_session=True, stdout=output, stderr=output
+                    )
                 )
             _wait(name, address, started[-1])
             print(f"{name:7} {address}", flush=True)
-        print("ZenML's user is `default`, without a password. Ctrl-C ends both.", flush=True)
+        print("ZenML's user is `default`, without a password. Ctrl-C ends all.", flush=True)
         while all(server.poll() is None for server in started):
             time.sleep(1)
     except KeyboardInterrupt:

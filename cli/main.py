@@ -15,6 +15,7 @@ from cli.pin import pin
 from cli.preferences import preferences
 from cli.registry import registry
 from cli.report import report
+from cli.review.command import review
 from cli.schedule import schedule
 from cli.schema import schema
 from cli.stack import stack
@@ -25,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, lineage, chat, generate, export, check, pin, dashboard, init, schema):
+COMMANDS = (report, lineage, chat, generate, export, check, pin, dashboard, review, init, schema)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(registry, name="registry")

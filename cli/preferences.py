@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.version_pairs import versions
+
 if TYPE_CHECKING:
     from posttrain.align.human_preferences import Verdicts
 
@@ -13,6 +15,7 @@ preferences = typer.Typer(
     help="Pairs of answers for people to compare, and their verdicts as preferences.",
     no_args_is_help=True,
 )
+preferences.command("versions")(versions)
 
 PAIRS = Path("pairs.jsonl")
 KEY = Path("pairs.key.jsonl")

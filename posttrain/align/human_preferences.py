@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pydantic
 
-from posttrain.align.pairs import KeyRow
+from posttrain.align.pairs import KeyRow, Pair
 from posttrain.align.verdicts import Choice, Problem, Verdict
 from posttrain.evaluate import bootstrap
 from posttrain.recipe.human_preferences import VerdictsRecipe, Writer
@@ -139,7 +139,7 @@ def majority(choices: Sequence[Choice]) -> Choice | None:
     return choice if 2 * count > len(choices) else None
 
 
-def preference(row: KeyRow, choice: Choice) -> dict[str, Any]:
+def preference(row: Pair, choice: Choice) -> dict[str, Any]:
     """A decided pair in canonical columns, and in none but these.
 
     Prompts that serve evaluation alone stay held out.

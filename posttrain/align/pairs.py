@@ -39,13 +39,21 @@ class Turn(Section):
     content: str
 
 
-class KeyRow(Section):
-    """A pair with its provenance: a line of the key."""
+class Pair(Section):
+    """A prompt and two answers, in the order in which a rater sees them."""
 
     pair_id: str
     messages: tuple[Turn, ...]
     response_1: str
     response_2: str
+    group: str
+    held_out: bool
+    """Whether the prompt serves measuring: such a pair must not be trained on."""
+
+
+class KeyRow(Pair):
+    """A pair with its provenance: a line of the key."""
+
     stage_1: Writer
     stage_2: Writer
     policy_1: str
@@ -54,10 +62,6 @@ class KeyRow(Section):
     policy_2: str
     prompt_id: str
     prompt_set: str
-    held_out: bool
-    """Whether a stage measured its gain on this set: such a pair must not be trained on."""
-
-    group: str
     run: str
     temperature: float
     seed: int
@@ -149,6 +153,11 @@ def untrained_set(tokens: Tokens, policies: Sequence[Policy]) -> str:
     return by_size[0][0]
 
 
+def pair_id(turns: Sequence[Mapping[str, str]], answers: Sequence[str]) -> str:
+    """A hash of the texts, the same in either order: it tells nothing of who wrote which."""
+    return sha256_of([turns, sorted(answers)])[:16]
+
+
 def unfit(answers: Sequence[Utterance]) -> str | None:
     """Why two answers can't be compared; None where they can."""
     if not all(answer.ended for answer in answers):
@@ -227,9 +236,8 @@ def _key_row(
     """A pair in the order in which it is shown: answers with their stages and policies' hashes."""
     (first, (stage_1, policy_1)), (second, (stage_2, policy_2)) = written
     turns = [{"role": turn["role"], "content": turn["content"]} for turn in prompt.messages]
-    texts = sorted([first.text, second.text])  # the id tells nothing of who wrote which
     return KeyRow(
-        pair_id=sha256_of([turns, texts])[:16],
+        pair_id=pair_id(turns, [first.text, second.text]),
         messages=tuple(Turn.model_validate(turn) for turn in turns),
         response_1=first.text,
         response_2=second.text,

@@ -100,7 +100,7 @@ def _warnings(
     points = [{name: value or 0.0 for name, value in point.items()} for point in history]
     health = PpoHealth.model_validate(recipe["health"]) if "health" in recipe else None
     names = list(signs(points, health)) if health is not None and points else []
-    if len(names) != len(stage.warnings) or health is None:
+    if len(names) != len(stage.warnings) or not names or health is None:
         return [say("warnings.recorded", words=words) for words in stage.warnings]
     figures = {name: _warned(name, value) for name, value in points[-1].items()}
     figures |= {f"first_{name}": _warned(name, value) for name, value in points[0].items()}

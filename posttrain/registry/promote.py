@@ -29,7 +29,7 @@ from posttrain.reports import (
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])
-GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_rules"
+GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "gate_policy"
 """Tags of a version: the gate's last word, its sentences, its outcomes and its rules as JSON."""
 
 EVERY_RULE = "every rule of the gate holds"

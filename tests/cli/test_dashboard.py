@@ -1,4 +1,4 @@
-"""Both servers, really started on loopback, and ended by a signal."""
+"""The servers, really started on loopback, and ended by a signal."""
 
 import os
 import signal
@@ -20,8 +20,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_dashboard_serves_both_and_ends_both(tmp_path: Path) -> None:
-    ports = free_port(), free_port()
+def test_dashboard_serves_all_and_ends_all(tmp_path: Path) -> None:
+    ports = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -31,14 +31,16 @@ def test_dashboard_serves_both_and_ends_both(tmp_path: Path) -> None:
     }
     command = ["posttrain", "dashboard", "--log", str(tmp_path)]
     command += ["--zenml-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+    command += ["--review-port", str(ports[2])]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path
     )
     assert process.stdout is not None
     try:
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         assert lines[0].split() == ["ZenML", f"http://127.0.0.1:{ports[0]}"]
         assert lines[1].split() == ["MLflow", f"http://127.0.0.1:{ports[1]}"]
+        assert lines[2].split() == ["Review", f"http://127.0.0.1:{ports[2]}"]
         for port in ports:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
     finally:

@@ -1,0 +1,171 @@
+"""Each page tells what the registry holds, in two languages, and models' HTML as text."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+from markupsafe import escape
+from mlflow import MlflowClient
+
+from cli.review.desk import Desk
+from cli.review.words import LANGUAGES, catalogue, preferred
+from tests.cli.review.museum import NAME, SCRIPT, browser_of
+
+HERE = f"/models/{NAME}"
+PAGES = (
+    HERE,
+    f"{HERE}/versions/3",
+    f"{HERE}/compare?a=1&b=3",
+    f"{HERE}/history",
+    f"{HERE}/blind",
+    f"{HERE}/blind/1/2",
+    f"{HERE}/blind/1/2/results",
+)
+
+
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_only_model_is_shown_at_once(site: TestClient) -> None:
+    answer = site.get("/?lang=ko")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{HERE}?lang=ko")
+
+
+def test_versions_stand_with_aliases_gate_and_decision(site: TestClient) -> None:
+    page = text_of(site.get(HERE).text)
+    assert "champion Version 1" in page
+    assert "challenger Version 3" in page
+    assert re.search(r"Version 3 challenger .* Refused 0 of 1 rules hold", page)
+    assert re.search(
+        r"Version 1 champion .* Passed 1 of 1 rules hold .* Promoted the pipeline", page
+    )
+
+
+def test_a_version_shows_figures_gate_lineage_card_and_links(site: TestClient) -> None:
+    page = site.get(f"{HERE}/versions/2").text
+    text = text_of(page)
+    assert "Fact accuracy A 0.97 0.94–1.00 150" in text
+    assert "Met fact_accuracy.A of the final stage is 0.97; required: at least 0.85" in text
+    assert "git_commit 3d46a12" in text
+    assert "Answers visitors." in text
+    assert 'href="http://127.0.0.1:8237/runs/0f0e"' in page
+    assert f'href="http://127.0.0.1:5000/#/models/{NAME}/versions/2"' in page
+    assert f'href="{HERE}/compare?a=1&amp;b=2"' in page
+
+
+def test_two_versions_stand_side_by_side(site: TestClient) -> None:
+    text = text_of(site.get(f"{HERE}/compare?a=1&b=3").text)
+    assert "Version 1 and version 3" in text
+    assert re.search(r"Fact accuracy A 0.95 [\d.–]+ 0.50 [\d.–]+ −0.45 ", text)
+    assert "저기요, 달무리실 관람료 좀요." in text
+    assert str(escape(SCRIPT)) in text
+
+
+def test_a_comparison_without_a_choice_takes_champion_and_challenger(site: TestClient) -> None:
+    assert "Version 1 and version 3" in site.get(f"{HERE}/compare").text
+
+
+def test_the_report_stands_at_its_own_address_in_a_sandbox(site: TestClient) -> None:
+    answer = site.get(f"{HERE}/versions/2/report")
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox; default-src 'none'")
+    assert "allow-scripts" not in policy
+    assert answer.text.startswith("<!doctype html>")
+
+
+def test_history_tells_who_and_why(site: TestClient, museum: MlflowClient) -> None:
+    text = text_of(site.get(f"{HERE}/history").text)
+    assert "#1" in text and "Promoted Version 1" in text
+    assert "Champion: version – → version 1" in text
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_what_models_wrote_is_text(site: TestClient, path: str) -> None:
+    for language in LANGUAGES:
+        answer = site.get(path, headers={"accept-language": language})
+        assert answer.status_code == 200, answer.text
+        assert "<script" not in answer.text
+        assert "javascript:" not in re.findall(r'(?:href|src)="([^"]*)"', answer.text)
+        assert " style=" not in answer.text and "onerror=" not in answer.text
+        assert f'<html lang="{language}">' in answer.text
+
+
+def test_no_page_names_another_host_but_by_a_link(site: TestClient) -> None:
+    for path in PAGES:
+        page = re.sub(r'<a href="http://127\.0\.0\.1[^>]*>', "", site.get(path).text)
+        fetched = re.findall(r'(?:src|href|action)="(?!/|#|\?)([^"]*)"', page)
+        assert fetched == [], path
+
+
+def test_catalogues_have_the_same_texts_with_the_same_values() -> None:
+    first, *others = (catalogue(language) for language in LANGUAGES)
+    for other in others:
+        assert list(other) == list(first)
+        for key, text in first.items():
+            assert sorted(re.findall(r"{(\w+)}", other[key])) == sorted(
+                re.findall(r"{(\w+)}", text)
+            ), key
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("ko-KR,ko;q=0.9,en;q=0.8", "ko"),
+        ("en-US,en;q=0.9,ko;q=0.8", "en"),
+        ("fr,ko;q=0.4,en;q=0.3", "ko"),
+        ("fr", "en"),
+        ("", "en"),
+        ("ko;q=nonsense,en", "en"),
+    ],
+)
+def test_the_browsers_language_is_spoken(header: str, language: str) -> None:
+    assert preferred(header) == language
+
+
+def test_the_switch_is_remembered(site: TestClient) -> None:
+    assert '<html lang="ko">' in site.get(f"{HERE}?lang=ko").text
+    assert '<html lang="ko">' in site.get(HERE, headers={"accept-language": "en"}).text
+    assert '<html lang="en">' in site.get(f"{HERE}?lang=en").text
+
+
+def test_an_unknown_language_changes_nothing(site: TestClient) -> None:
+    assert '<html lang="en">' in site.get(f"{HERE}?lang=../../etc").text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/nobody",
+        "/models/museum-history",
+        f"{HERE}/versions/9",
+        f"{HERE}/versions/0",
+        f"{HERE}/versions/x",
+        f"{HERE}/versions/{10**40}",
+        f"{HERE}/versions/9/report",
+        f"{HERE}/compare?a=1&b=..",
+        f"{HERE}/blind/1/1",
+        f"{HERE}/blind/1/9",
+        f"{HERE}/blind/1/2?pair=../../../etc/passwd",
+        "/models/..%2f..%2fetc",
+        "/models/%2e%2e/versions/1",
+        "/static/../../etc/passwd",
+        "/review.css/../../../pyproject.toml",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_what_is_not_there_is_404(site: TestClient, path: str) -> None:
+    answer = site.get(path)
+    assert answer.status_code == 404
+    assert "root:" not in answer.text
+
+
+def test_an_empty_registry_says_what_to_do(
+    desk: Desk, museum: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    museum.delete_registered_model(NAME)
+    for name in [model.name for model in museum.search_registered_models()]:
+        museum.delete_registered_model(name)
+    assert "make demo" in browser_of(desk).get("/").text
