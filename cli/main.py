@@ -11,6 +11,7 @@ from cli.export import export
 from cli.generate import generate
 from cli.init import init
 from cli.pin import pin
+from cli.pin_images import pin_images
 from cli.preferences import preferences
 from cli.report import report
 from cli.schedule import schedule
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, chat, generate, export, check, pin, dashboard, init, schema):
+for command in (report, chat, generate, export, check, pin, pin_images, dashboard, init, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(schedule, name="schedule")
