@@ -38,13 +38,15 @@ def test_every_block_is_shell(block: str) -> None:
 
 
 def test_every_file_that_it_names_is_there() -> None:
-    named = set(re.findall(r"(?<![\w/.])\.?/?((?:k8s|docker|recipes|docs)/[\w./-]+[\w/])", TEXT))
-    named |= {f"k8s/{name}" for name in re.findall(r"`((?:base|overlays)/[\w./-]+)`", TEXT)}
-    named |= {f"k8s/{name}" for name in re.findall(r"`([\w-]+(?:\.values)?\.(?:yaml|sh))`", TEXT)}
-    assert {"k8s/base/namespace.yaml", "k8s/stack.sh", "docker/mlflow.Dockerfile"} <= named
-    assert [
-        name for name in sorted(named) if name != "k8s/run.yaml" and not Path(name).exists()
-    ] == []
+    named = set(re.findall(r"(?<![\w/.])(?:\./)?((?:k8s|docker|recipes|docs)/[\w./-]+\w)", TEXT))
+    named |= set(re.findall(r"`((?:(?:base|overlays)/)?[\w./-]+\.(?:yaml|sh|toml))`", TEXT))
+    assert {"k8s/base/namespace.yaml", "k8s/stack.sh", "gpu-step.yaml"} <= named
+    assert [name for name in sorted(named) if not at(name)] == []
+
+
+def at(name: str) -> bool:
+    """Whether it is there: named from the checkout's folder, or from k8s/."""
+    return Path(name).exists() or Path("k8s", name).exists()
 
 
 @needs_kubectl
