@@ -12,6 +12,7 @@ from cli.generate import generate
 from cli.init import init
 from cli.lineage import lineage
 from cli.pin import pin
+from cli.pin_images import pin_images
 from cli.preferences import preferences
 from cli.registry import registry
 from cli.report import report
@@ -26,7 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (report, lineage, chat, generate, export, check, pin, dashboard, review, init, schema)
+COMMANDS = (
+    report, lineage, chat, generate, export, check, pin, pin_images, dashboard, review, init, schema,
+)  # fmt: skip
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(preferences, name="preferences")

@@ -1,16 +1,12 @@
-"""A Kubernetes API on loopback, and a kubelet that starts the commands of Jobs as processes here.
+"""A Kubernetes API on loopback, with a kubelet that starts the commands of Jobs as processes here.
 
 The API is kmock's, with an admission of ours: a manifest that the schemas of Kubernetes refuse is
-refused. The kubelet gives a process its manifest's environment, and folders in place of volumes.
-Nothing is scheduled, pulled or confined: what quotas, network policies and security contexts do
-takes a cluster.
+refused. What quotas, network policies and security contexts do takes a cluster.
 """
 
 import asyncio
 import base64
-import os
-import socket
-import sys
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +19,13 @@ from kmock import KubernetesEmulator, Object, Server, action
 from kmock._internal.k8s import KubernetesError
 from kmock._internal.rendering import Request
 
+from tests.kubelet import JOBS, NAMESPACE, SECRETS, Kubelet, Manifest, Pod
+
 SCHEMAS = "1.34"
 """The version of Kubernetes whose schemas manifests are held to."""
 
-JOBS, CRON_JOBS, PODS, SECRETS = "batch/v1/jobs", "batch/v1/cronjobs", "v1/pods", "v1/secrets"
 KINDS = {"jobs": "Job", "cronjobs": "CronJob", "secrets": "Secret"}
-NAMESPACE = "posttrain"
 POLL_SECONDS = 0.2
-
-Manifest = dict[str, Any]
 
 
 class Api(KubernetesEmulator):
@@ -73,6 +67,7 @@ class Cluster:
         self.stopping = asyncio.Event()
         self.started = threading.Event()
         self.api: Api
+        self.kubelet: Kubelet
         self.url = ""
         self.thread = threading.Thread(target=self.loop.run_until_complete, args=[self._serve()])
         self.thread.start()
@@ -100,6 +95,41 @@ class Cluster:
             if f"{resource.group}/{resource.version}/{resource.plural}".strip("/") == kind
         ]
 
+    def pods(self, job: Manifest) -> list[Pod]:
+        """A Job's, in the order of their start."""
+        return [pod for pod in self.kubelet.pods if pod.job == job["metadata"]["name"]]
+
+    def add_secret(self, name: str, values: dict[str, str]) -> None:
+        """As `kubectl create secret generic` does."""
+        coded = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.api.objects[SECRETS, NAMESPACE, name] = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "data": coded,
+        }
+
+    def everything_but_secrets(self) -> str:
+        """All that was ever sent, as JSON."""
+        kept = [
+            found.last.raw if found.deleted else found.raw
+            for (resource, _, _), found in list(self.api.objects.items())
+            if resource.plural != "secrets"
+        ]
+        return json.dumps(kept)
+
+    def fire(self, cron_job: Manifest) -> None:
+        """What the CronJob controller does when the time has come."""
+        template = cron_job["spec"]["jobTemplate"]
+        name = f"{cron_job['metadata']['name']}-{len(self.manifests(JOBS))}"
+        self.api.objects[JOBS, NAMESPACE, name] = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {**template["metadata"], "name": name, "namespace": NAMESPACE},
+            "spec": template["spec"],
+            "status": {},
+        }
+
     def logs(self) -> str:
         """The last lines of each process, without the frames of ZenML's own stack."""
         found = []
@@ -123,89 +153,21 @@ class Cluster:
             self.api.resources.load_bundled()
             self.url = str(server.url)
             self.started.set()
+            self.kubelet = Kubelet(self.api, self.folder)
             running: dict[str, asyncio.Task[None]] = {}
             while not self.stopping.is_set():
                 for job in self.manifests(JOBS) if self.environment else []:
                     name = job["metadata"]["name"]
                     if name not in running:
-                        running[name] = asyncio.create_task(self._run(job))
+                        given = {"KUBECONFIG": str(self.kubeconfig), **self.environment}
+                        running[name] = asyncio.create_task(self.kubelet.run(job, given))
+                for task in running.values():
+                    if task.done():
+                        task.result()  # an error of the kubelet's ends the API, and so the test
                 await asyncio.sleep(POLL_SECONDS)
             for task in running.values():
                 task.cancel()
             await asyncio.gather(*running.values(), return_exceptions=True)
-
-    async def _run(self, job: Manifest) -> None:
-        """Run a Job's pod to its end."""
-        name = job["metadata"]["name"]
-        pod = job["spec"]["template"]["spec"]
-        container = pod["containers"][0]
-        if "step_name" not in job["metadata"]["labels"]:
-            self._add_pod(job)
-        with (self.folder / f"{name}.log").open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *container["command"][1:],
-                *container["args"],
-                env=self._environment(name, pod),
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                status = await process.wait()
-            except asyncio.CancelledError:
-                process.kill()
-                raise
-        condition = {"type": "Failed" if status else "Complete", "status": "True"}
-        self.api.objects[JOBS, NAMESPACE, name].patch({"status": {"conditions": [condition]}})
-
-    def _add_pod(self, job: Manifest) -> None:
-        """The orchestrator looks for its own pod, by the name of its host."""
-        name = job["metadata"]["name"]
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": f"uid-of-{name}"}
-        metadata = {"name": socket.gethostname(), "labels": {"job-name": name}}
-        self.api.objects[PODS, NAMESPACE, socket.gethostname()] = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {**metadata, "namespace": NAMESPACE, "ownerReferences": [owner]},
-            "status": {"phase": "Running"},
-        }
-
-    def _environment(self, job: str, pod: Manifest) -> dict[str, str]:
-        """A container's: nothing of this process but where Python finds its modules."""
-        container = pod["containers"][0]
-        found = {
-            "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(self.kubeconfig),
-            **self.environment,
-        }
-        folders = self._folders(job, pod)
-        for entry in container["env"]:
-            value = self._value(entry)
-            for mount, folder in folders.items():
-                if value == mount or value.startswith(f"{mount}/"):
-                    value = str(folder) + value[len(mount) :]
-            found[entry["name"]] = value
-        return found
-
-    def _value(self, entry: Manifest) -> str:
-        if "value" in entry:
-            return str(entry["value"])
-        reference = entry["valueFrom"]["secretKeyRef"]
-        secret = self.api.objects[SECRETS, NAMESPACE, reference["name"]].raw
-        return base64.b64decode(secret["data"][reference["key"]]).decode()
-
-    def _folders(self, job: str, pod: Manifest) -> dict[str, Path]:
-        """Mount path -> folder: a claim's is shared, an empty one is the pod's own."""
-        volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        found = {}
-        for mount in pod["containers"][0]["volumeMounts"]:
-            volume = volumes[mount["name"]]
-            claim = volume.get("persistentVolumeClaim")
-            parts = ("claims", claim["claimName"]) if claim else (job, volume["name"])
-            folder = self.folder.joinpath(*parts)
-            folder.mkdir(parents=True, exist_ok=True)
-            found[mount["mountPath"]] = folder
-        return found
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 A scheduler that takes a machine back sends SIGTERM and waits a while. Transformers' own answer to
 it ends training as if all were well; ZenML's ends the process at once, with the last steps lost.
+The process ends with the status of one that the signal ended, for a scheduler starts that again,
+and not one that an error ended.
 """
 
 import signal
@@ -11,8 +13,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(RuntimeError):
+class Interrupted(SystemExit):
     """The stage was asked to end; its message says from where it continues."""
+
+    code: int = 128 + signal.SIGTERM
+    """Exit status of the process, where nobody catches it."""
 
 
 class Interruption:

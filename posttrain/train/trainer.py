@@ -3,6 +3,7 @@
 A mixin for Trainer and for TRL's trainers; no training logic of its own.
 """
 
+import logging
 import math
 import shutil
 import time
@@ -81,6 +82,8 @@ class GuardedTrainer(Trainer):
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
         resume = processes.by_main(self._resume_from)
+        if resume is not None:
+            logging.getLogger(__name__).info("%s: goes on from %s", curves.stage, resume.name)
         if processes.count() > 1:
             self.train_dataset = cast(Any, self._evened())
             self.add_callback(SameEpoch(self))

@@ -12,7 +12,12 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from cli.main import app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.ko.md",
+    ROOT / "k8s/README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.M | re.S)
 COMMAND = re.compile(r"(?:^|exec |&& )posttrain +(?=[a-z])(.*)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")

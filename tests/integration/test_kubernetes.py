@@ -4,6 +4,7 @@ One run serves most of these tests; they read the manifests that ZenML sent.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster import SECRETS, Manifest, cluster
+from tests.cluster import cluster
+from tests.docs.test_commands import FENCE
 from tests.integration.conftest import ROOT
-from tests.integration.on_kubernetes import CRON, IMAGES, OnKubernetes, main_of, pod_of
+from tests.integration.on_kubernetes import CRON, IMAGES, STEP_SECRET, OnKubernetes, main_of, pod_of
+from tests.kubelet import SECRETS, Manifest
 from tests.zenml_server import zenml_server
 
 pytestmark = pytest.mark.slow
@@ -38,8 +41,13 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnKubernetes]:
 
 @pytest.fixture(scope="module")
 def run(team: OnKubernetes) -> dict[str, Any]:
-    """A run to its end: the statuses of the run and its steps."""
+    """Statuses of a run and of its steps, three of its pods ended in mid-training."""
     team.submit(team.config("once"))
+    team.training("base_finetune", 0).preempt()
+    team.training("base_finetune", 1).run_out_of_memory()
+    pod = team.training("sft", 0)
+    team.seen = pod.environment()
+    pod.delete()
     return team.wait()
 
 
@@ -119,22 +127,76 @@ def test_only_the_orchestrator_may_talk_to_the_cluster(
     assert pod.get("automountServiceAccountToken") is not False
 
 
-def test_no_secret_stands_in_a_manifest(team: OnKubernetes, run: dict[str, Any]) -> None:
-    jobs = [team.orchestrator_job(), *team.step_jobs().values()]
-    assert team.cluster.manifests(SECRETS) == []  # it ends with the run
+def test_a_pod_that_was_ended_from_outside_goes_on_from_its_checkpoint(
+    team: OnKubernetes, run: dict[str, Any]
+) -> None:
+    first, second, third = team.pods("base_finetune")
+    assert [pod.process.returncode for pod in (first, second, third)] == [143, -9, 0]
+    saved = re.findall(r"training ended at step (\d+) of 300", first.said())
+    goes_on = r"base_finetune: goes on from checkpoint-(\d+)"
+    assert re.findall(goes_on, second.said()) == saved[:1] != []
+    (later,) = re.findall(goes_on, third.said())
+    assert int(saved[0]) < int(later) < 300
+    deleted, again = team.pods("sft")
+    assert [deleted.process.returncode, again.process.returncode] == [143, 0]
+    assert "sft: goes on from checkpoint-" in again.said()
+    others = STEPS - {"base_finetune", "sft"}
+    assert [name for name in others if len(team.pods(name)) != 1] == []
+
+
+def test_the_runs_token_comes_by_a_secret_that_ends_with_it(
+    team: OnKubernetes, run: dict[str, Any]
+) -> None:
+    assert [one["metadata"]["name"] for one in team.cluster.manifests(SECRETS)] == [STEP_SECRET]
     (secret,) = team.cluster.deleted(SECRETS)
-    for job in jobs:
+    for job in [team.orchestrator_job(), *team.step_jobs().values()]:
         (token,) = [e for e in main_of(job)["env"] if e["name"] == "ZENML_STORE_API_TOKEN"]
         assert token["valueFrom"]["secretKeyRef"]["name"] == secret["metadata"]["name"]
-    text = json.dumps(jobs) + team.cluster.logs()
-    planted = [team.server.password, team.mlflow_password, *secret["data"].values()]
-    assert [value for value in planted if value in text] == []
+    token = next(iter(secret["data"].values()))
+    assert token not in team.cluster.everything_but_secrets()
+
+
+def test_a_secret_stays_where_it_was_put(team: OnKubernetes, run: dict[str, Any]) -> None:
+    """Nothing sent, said, tracked or stored holds one."""
+    assert team.mounted.items() <= team.seen.items()  # steps do have theirs
+    planted = {**team.mounted, **{f"{name} of the shell": v for name, v in team.planted.items()}}
+    secrets = {**planted, "tracker's": team.mlflow_password, "user's": team.server.password}
+    sent = team.cluster.everything_but_secrets() + team.said
+    assert [name for name, value in secrets.items() if value in sent] == []
+    # logs, MLflow's database and artifacts, ZenML's database and artifacts, what pods left
+    written = [file for file in team.folder.rglob("*") if file.is_file()]
+    assert {"mlflow.db", "zenml.db", "server.log"} <= {file.name for file in written}
+    held = {
+        name: file
+        for file in written
+        for name, value in planted.items()
+        if value.encode() in file.read_bytes()
+    }
+    assert held == {}
+    logs = [file.read_text("utf-8") for file in written if file.suffix == ".log"]
+    assert [name for name, value in secrets.items() if any(value in log for log in logs)] == []
+
+
+def test_the_job_for_several_nodes_is_written_as_the_readme_says(
+    team: OnKubernetes, run: dict[str, Any], tmp_path: Path
+) -> None:
+    text = (ROOT / "k8s/README.md").read_text("utf-8")
+    (block,) = [block for block in FENCE.findall(text) if "write_job" in block]
+    assert block.count('"NAME"') == block.count('"/checkpoints/') == 1
+    code = block.replace('"/checkpoints/', f'"{tmp_path}/')
+    code = code.replace(
+        'get_pipeline_run("NAME")', "list_pipeline_runs(sort_by='desc:created').items[0]"
+    )
+    team.command("python", "-c", code)
+    job = json.loads((tmp_path / "jobs/sft/job.json").read_text("utf-8"))
+    assert job["arguments"]["recipe"]["max_steps"] == 60
+    assert set(job["arguments"]) == {"tokens", "domain", "recipe"}
 
 
 def test_a_schedule_becomes_a_cron_job_that_the_command_line_pauses_and_deletes(
     team: OnKubernetes, run: dict[str, Any]
 ) -> None:
-    team.submit(team.config("weekly", CRON=CRON, NAME="weekly"))
+    team.submit(team.config("weekly", {"CRON": CRON, "NAME": "weekly"}))
     (job,) = team.cron_jobs()
     spec = job["spec"]
     assert spec["schedule"] == CRON
@@ -143,6 +205,10 @@ def test_a_schedule_becomes_a_cron_job_that_the_command_line_pauses_and_deletes(
     assert spec["startingDeadlineSeconds"] == 3600
     assert pod_of(spec["jobTemplate"])["serviceAccountName"] == "orchestrator"
     assert len(team.step_jobs()) == len(STEPS)  # nothing ran yet
+
+    team.cluster.fire(job)  # what is new in its data? nothing
+    assert team.wait() == {"run": "completed", "steps": dict.fromkeys(STEPS, "cached")}
+    assert team.step_jobs() == {}
 
     listed = team.command("posttrain", "schedule", "list")
     assert "weekly" in listed and CRON in listed and "active" in listed
@@ -157,6 +223,22 @@ def test_a_schedule_becomes_a_cron_job_that_the_command_line_pauses_and_deletes(
 
 def suspended(team: OnKubernetes) -> list[bool]:
     return [job["spec"]["suspend"] for job in team.cron_jobs()]
+
+
+def test_an_error_in_training_fails_at_once(team: OnKubernetes, run: dict[str, Any]) -> None:
+    config = team.config("wrong", sft__max_steps=61)
+    team.cluster.environment["POSTTRAIN_DEVICE"] = "cuda"  # a node without a GPU
+    try:
+        team.submit(config)
+        ended = team.wait()
+    finally:
+        del team.cluster.environment["POSTTRAIN_DEVICE"]
+    assert ended["run"] == "failed"
+    assert set(team.step_jobs()) == {"sft"}
+    assert [pod.process.returncode for pod in team.pods("sft")] == [1]
+    (condition,) = team.step_jobs()["sft"]["status"]["conditions"]
+    assert (condition["type"], condition["reason"]) == ("Failed", "PodFailurePolicy")
+    assert ended["steps"]["sft"] == "failed"
 
 
 def test_the_cluster_refuses_what_kubernetes_would(team: OnKubernetes, tmp_path: Path) -> None:

@@ -128,22 +128,59 @@ def test_mlflow_answers_to_the_name_that_the_stack_calls(name: str) -> None:
     assert not is_allowed_host_header(allowed, "elsewhere.example:5000")
 
 
+TRAINER_API = {
+    "TrainingRuntime": {
+        "spec": {"mlPolicy", "podGroupPolicy", "template"},
+        "spec.mlPolicy": {"numNodes", "torch", "mpi", "flux"},
+        "spec.mlPolicy.torch": {"numProcPerNode", "elasticPolicy"},
+        "spec.template": {"metadata", "spec"},
+        # JobSet's v1alpha2
+        "spec.template.spec": {"replicatedJobs", "network", "successPolicy", "failurePolicy"},
+    },
+    "TrainJob": {
+        "spec": {"runtimeRef", "initializer", "trainer", "suspend", "managedBy"},
+        "spec.runtimeRef": {"name", "apiGroup", "kind"},
+        "spec.trainer": {
+            *("image", "command", "args", "env", "numNodes", "resourcesPerNode"),
+            "numProcPerNode",
+        },
+    },
+}
+"""Fields of Kubeflow Trainer's v1alpha1: a cluster drops what it does not know without a word."""
+
+
+def test_the_train_job_has_only_fields_that_the_trainer_knows() -> None:
+    for manifest in yaml.safe_load_all(Path("k8s/train-job.yaml").read_text(encoding="utf-8")):
+        assert manifest["apiVersion"] == "trainer.kubeflow.org/v1alpha1"
+        for path, known in TRAINER_API[manifest["kind"]].items():
+            block = manifest
+            for name in path.split("."):
+                block = block[name]
+            assert set(block) <= known, path
+
+
 def test_the_train_job_runs_the_launch_entry_as_its_runtime_says() -> None:
     text = Path("k8s/train-job.yaml").read_text(encoding="utf-8")
     runtime, job = yaml.safe_load_all(text)
     (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "node"},
-        "spec": node["template"]["spec"]["template"]["spec"],
-    }
-    kubernetes_validate.validate(pod, SCHEMAS, strict=True)
+    assert set(node) == {"name", "template"}
+    # the trainer finds the container that it fills in by these
+    (container,) = node["template"]["spec"]["template"]["spec"]["containers"]
+    assert (node["name"], container["name"]) == ("node", "node")
+    labels = node["template"]["metadata"]["labels"]
+    assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+    pod = node["template"]["spec"]["template"]
+    pod = {**pod, "spec": {**pod["spec"], "restartPolicy": "Never"}}  # JobSet's default
+    spec = {**node["template"]["spec"], "template": pod}
+    as_job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "node"}, "spec": spec}
+    kubernetes_validate.validate(as_job, SCHEMAS, strict=True)
     trainer = job["spec"]["trainer"]
     assert trainer["args"][:2] == ["--module", "posttrain.launch"]
+    assert trainer["numNodes"] == runtime["spec"]["mlPolicy"]["numNodes"]
     gpus = trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"]
     assert str(trainer["numProcPerNode"]) == gpus
     assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    assert job["spec"]["runtimeRef"]["kind"] == runtime["kind"]
 
 
 @pytest.mark.slow

@@ -45,6 +45,28 @@ def test_it_changes_images_and_retry_alone(recipe: Path) -> None:
     assert "schedule" not in found
 
 
+def classes(found: dict[str, Any]) -> set[str]:
+    return {
+        settings["pod_settings"]["additional_pod_spec_args"]["priority_class_name"]
+        for step in found["steps"].values()
+        if (settings := step.get("settings", {}).get("orchestrator.kubernetes"))
+    }
+
+
+def test_a_run_by_hand_goes_before_one_by_the_clock(recipe: Path = RECIPES[0]) -> None:
+    assert classes(loaded(recipe)) == {"posttrain-interactive"}
+    assert classes(loaded(recipe, CRON="0 3 * * 1")) == {"posttrain-scheduled"}
+    text = Path("k8s/base/priority-classes.yaml").read_text("utf-8")
+    values = {one["metadata"]["name"]: one["value"] for one in yaml.safe_load_all(text)}
+    assert values["posttrain-interactive"] > values["posttrain-scheduled"]
+
+
+def test_the_demo_needs_no_gpu() -> None:
+    found = loaded(Path("zenml_config.yaml"))
+    assert found["settings"]["docker"]["parent_image"] == "registry.test/team/posttrain-train:1.2.3"
+    assert classes(found) == set()
+
+
 def test_it_takes_a_schedule(recipe: Path = RECIPES[0]) -> None:
     found = loaded(recipe, CRON="0 3 * * 1")
     assert found["schedule"] == {"name": recipe.stem, "cron_expression": "0 3 * * 1"}
