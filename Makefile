@@ -8,7 +8,8 @@ CONFIG ?= zenml_config.yaml
 EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check checkov dashboard clean schema bench-ppo bench-gpu
-.PHONY: images pin stack-docker demo-docker bench-images
+.PHONY: images pin stack-docker demo-docker bench-images test-docker
+.PHONY: image-data image-train image-registry
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -19,19 +20,20 @@ demo: setup  ## Train the sample model through every stage and promote it
 	@. $(STATE)/env && zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG) -s posttrain
 	@. $(STATE)/env && posttrain report
 
-# From the environment, where set: BASE (CPU=1 names one without CUDA), PIP_INDEX_URL,
+# From the environment, where set: BASE (CPU=1 names one without CUDA), STORE, PIP_INDEX_URL,
 # PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS. BUILD_FLAGS goes to `docker build` as it is.
 TAG ?= local
 SLIM := python:3.11-slim-bookworm
-images:  ## Build the images of the steps; CPU=1: without CUDA
+IMAGES := image-data image-train image-registry
+ARGUMENTS := BASE STORE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS VERSION REVISION
+images: $(IMAGES)  ## Build the images of the steps; CPU=1: without CUDA
+
+$(IMAGES): image-%:
 	@VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
 	REVISION=$$(git describe --always --dirty --abbrev=40 --exclude='*' 2>/dev/null || echo unknown); \
-	export VERSION REVISION $(if $(CPU),BASE=$${BASE:-$(SLIM)}); \
-	for image in data train registry; do \
-	  docker build --file docker/$$image.Dockerfile --tag posttrain-$$image:$(TAG) $(BUILD_FLAGS) \
-	    $(foreach name,BASE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS VERSION REVISION,\
-	      --build-arg $(name)) . || exit 1; \
-	done
+	export VERSION REVISION $(if $(CPU),BASE=$${BASE:-$(SLIM)}) $(if $(STORE),STORE=$(STORE)); \
+	docker build --file docker/$*.Dockerfile --tag posttrain-$*:$(TAG) $(BUILD_FLAGS) \
+	  $(foreach name,$(ARGUMENTS),--build-arg $(name)) .
 
 pin: setup  ## Digests of the base images, beside their tags
 	@. $(STATE)/env && posttrain pin-images
@@ -47,6 +49,9 @@ demo-docker: images stack-docker  ## The demo, every step in a container of its 
 	@umask 002 && . $(STATE)/env && \
 	  zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG) -s posttrain_docker
 	@. $(STATE)/env && posttrain report
+
+test-docker: setup  ## The containers' test; as root on Debian it starts an engine of its own
+	@. $(STATE)/env && .ci/docker
 
 bench-images: setup  ## Sizes and build times of the images
 	@. $(STATE)/env && python -m benchmarks.images

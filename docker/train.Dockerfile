@@ -1,9 +1,11 @@
 # Image of the steps that load a model: base_model to evaluate.
 #   docker build -f docker/train.Dockerfile -t posttrain-train:local .
-# Build arguments: BASE; PIP_INDEX_URL, PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS as pip reads them
-# (they stay in the stage that is thrown away); VERSION and REVISION for the labels.
 # For a CPU: a slim Python as BASE, and an index or a folder that offers torch's CPU build.
 # The base holds the CUDA runtime alone: cuBLAS, cuDNN and NCCL come with torch's own wheel.
+# Build arguments: BASE, which brings Python 3.11 or newer, or an apt that does; STORE, the artifact
+# store that is not a folder: s3, gcs or azure; PIP_INDEX_URL, PIP_EXTRA_INDEX_URL and
+# PIP_FIND_LINKS as pip reads them (they stay in stages that are thrown away); VERSION and REVISION.
+# Down to `libraries` the three files are one: on one base they share the layer of `step`.
 ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
 FROM ${BASE} AS python
@@ -11,27 +13,49 @@ FROM ${BASE} AS python
 RUN command -v python3 || { apt-get update && \
     apt-get install --yes --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*; }
 
-# What to install, apart: an edit elsewhere in pyproject.toml leaves the libraries' layer cached.
+# What to install, apart: an edit elsewhere in pyproject.toml leaves the libraries' layers cached.
 FROM python AS pins
 WORKDIR /pins
 COPY pyproject.toml constraints.txt ./
-RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-    extras = project["optional-dependencies"]; \
-    print(*project["dependencies"], *extras["train"], *extras["eval"], *extras["step"], sep="\n")' \
-    > requirements.txt
+ARG STORE
+RUN python3 -c 'import os, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    extras = project["optional-dependencies"]; store = os.environ.get("STORE"); \
+    print(*project["dependencies"], *extras["step"], *extras[store] if store else (), \
+      sep="\n", file=open("step.txt", "w")); \
+    print(*extras["train"], *extras["eval"], sep="\n", file=open("libraries.txt", "w"))'
 
-FROM python AS libraries
+# What every step needs. pip stays outside of the environment that is kept. Compiled on every core;
+# libraries hold a file or two in the syntax of a newer Python, which is no failure.
+FROM python AS step
 # hadolint ignore=DL3008  # as above
 RUN python3 -c 'import ensurepip' || { apt-get update && \
     apt-get install --yes --no-install-recommends python3-venv && rm -rf /var/lib/apt/lists/*; }
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
-COPY --from=pins /pins/requirements.txt /pins/constraints.txt /pins/
-RUN python3 -m venv /opt/venv && \
-    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --progress-bar off \
-      --requirement /pins/requirements.txt --constraint /pins/constraints.txt && \
-    /opt/venv/bin/pip uninstall --yes pip
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
+COPY --from=pins /pins/step.txt /pins/constraints.txt /pins/
+RUN /opt/pip/bin/pip --python /opt/venv/bin/python3 install --no-compile \
+      --requirement /pins/step.txt --constraint /pins/constraints.txt && \
+    rm -rf /opt/venv/lib/python3*/site-packages/pandas/tests && \
+    { /opt/venv/bin/python3 -m compileall -q -j 0 /opt/venv || true; }
+
+# What this image's steps need: what is new goes to /added.
+FROM step AS libraries
+COPY --from=pins /pins/libraries.txt /pins/
+RUN touch /pins/begun && \
+    /opt/pip/bin/pip --python /opt/venv/bin/python3 install --no-compile \
+      --requirement /pins/libraries.txt --constraint /pins/constraints.txt && \
+    SITE=$(echo /opt/venv/lib/python3*/site-packages) && \
+    rm -rf "$SITE"/torch/test "$SITE"/torch/bin/test_* && \
+    CUDA=$(sed -n "s/^cuda.*= '\([0-9]*\)\..*/\1/p" "$SITE/torch/version.py") && \
+    find "$SITE/bitsandbytes" -name 'libbitsandbytes_*.so' ! -name '*_cpu.so' \
+      ! -name "*_cuda${CUDA:-no}*" -delete && \
+    find /opt/venv -name '*.py' -cnewer /pins/begun > /pins/new.txt && \
+    { /opt/venv/bin/python3 -m compileall -q -j 0 -i /pins/new.txt || true; } && \
+    mkdir /added && find /opt/venv ! -type d -cnewer /pins/begun \
+      -exec cp --parents --link --no-dereference --target-directory /added {} +
 
 # Readable by any user, whatever the checkout's umask was.
 FROM python AS code
@@ -46,7 +70,8 @@ RUN chmod -R a+rX /app
 FROM python
 RUN groupadd --gid 10001 posttrain && \
     useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /tmp posttrain
-COPY --from=libraries /opt/venv /opt/venv
+COPY --from=step /opt/venv /opt/venv
+COPY --from=libraries /added /
 # HOME and USER serve any other uid too, and a root file system that is read-only.
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app ZENML_CUSTOM_SOURCE_ROOT=/app \
     PYTHONUNBUFFERED=1 HOME=/tmp USER=posttrain \

@@ -6,12 +6,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
-import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,35 +18,55 @@ from typing import Any
 import mlflow
 import pytest
 
-from cli.docker_stack import IMAGE_USER, LABEL
+from cli.docker_stack import IMAGE_USER
 from tests.integration.conftest import ROOT, Checkout
+from tests.integration.on_docker import (
+    TAG,
+    TRAINED,
+    checkpoints,
+    containers,
+    docker,
+    forget,
+    last_checkpoint,
+    running,
+    step_of,
+    training,
+)
 
 pytestmark = pytest.mark.slow
 
 IMAGES = ("data", "train", "registry")
-TAG = "test"
 PLANTED = "planted-3f9c1e7ab2"
 SECRETS = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"), PLANTED)
-RUN = ("zenml", "pipeline", "run", "pipelines.fine_tuning.fine_tuning", "-s", "posttrain_docker")
 
-CUT_DOWN = {
-    "base_finetune__max_steps": 600,
-    "base_finetune__checkpoint_every_steps": 100,
+EVERY = 150
+"""Steps from one checkpoint to the next."""
+
+CUT_DOWN: dict[str, Any] = {
+    "base_finetune__max_steps": 8 * EVERY,
+    "base_finetune__checkpoint_every_steps": EVERY,
+    "ingest__preferences__limit": 60,
+    "ingest__prompts__limit": 60,
+    "ingest__probes__limit": 40,
+    "reward_model__max_steps": 2,
+    "reward_model__max_new_tokens": 8,
+    "ppo__num_iterations": 1,
+    "ppo__batch_size": 8,
+    "ppo__num_held_out": 8,
+    "ppo__max_new_tokens": 8,
+    "self_critique__max_steps": 2,
+    "self_critique__max_new_tokens": 8,
+    "self_critique__min_critic_accuracy": 0,
+    "self_critique__no_fault_markers": [""],  # so small a model mends nothing
 }
-STEPS = ("ingest", "validate", "base_model", "template", "tokenize")
-STEPS += ("base_finetune", "sft", "evaluate", "register", "promote")
+STEPS = ("ingest", "validate", "base_model", "template", "tokenize", TRAINED, "sft")
+STEPS += ("reward_model", "ppo", "self_critique", "evaluate", "register", "promote")
 IMAGE_OF = {
     "ingest": "data",
     "validate": "data",
     "register": "registry",
     "promote": "registry",
 }
-
-
-def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +87,7 @@ def images() -> None:
     if "PIP_FIND_LINKS" in environment:  # as an index with a password would have it
         environment["PIP_FIND_LINKS"] = with_password(environment["PIP_FIND_LINKS"])
     done = subprocess.run(
-        ["make", "images", f"TAG={TAG}", "CPU=1"],
+        ["make", "--jobs=3", "images", f"TAG={TAG}", "CPU=1"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -101,67 +120,18 @@ def config(world: Checkout) -> Path:
     return file
 
 
-def containers() -> list[dict[str, Any]]:
-    """Every step's container, ended or not, in the order of their start."""
-    ids = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={LABEL}").split()
-    found: list[dict[str, Any]] = json.loads(docker("inspect", *ids)) if ids else []
-    return sorted(found, key=lambda container: str(container["Created"]))
-
-
-def step_of(container: dict[str, Any]) -> str:
-    words = container["Config"]["Cmd"]
-    return str(words[words.index("--step_name") + 1])
-
-
-def forget() -> None:
-    if found := [container["Id"] for container in containers()]:
-        docker("rm", "--force", *found)
-
-
-def start(world: Checkout, config: Path, log: Path) -> "subprocess.Popen[str]":
-    with log.open("w", encoding="utf-8") as stream:  # a pipe that nobody reads would fill up
-        return subprocess.Popen(
-            [str(Path(sys.executable).parent / RUN[0]), *RUN[1:], "-c", str(config)],
-            cwd=world.root,
-            env=world.environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-
-def until(
-    met: Callable[[], Any], process: "subprocess.Popen[str]", log: Path, seconds: float = 900
-) -> Any:
-    """What `met` gives once it gives something; fails when the run ends before."""
-    end = time.monotonic() + seconds
-    while not (found := met()):
-        assert process.poll() is None, f"ended early:\n{log.read_text(encoding='utf-8')[-5000:]}"
-        assert time.monotonic() < end, f"nothing came within {seconds} s"
-        time.sleep(0.1)
-    return found
-
-
-def training() -> str | None:
-    """The container that trains the base, while it runs."""
-    for container in containers():
-        if step_of(container) == "base_finetune" and container["State"]["Running"]:
-            return str(container["Id"])
-    return None
-
-
-def last_checkpoint(world: Checkout) -> int:
-    folder = world.root / ".posttrain" / "checkpoints"
-    steps = [int(path.name.partition("-")[2]) for path in folder.glob("*/checkpoint-*")]
-    return max(steps, default=0)
-
-
 @dataclass(frozen=True)
 class Finished:
-    """A run that was killed in mid-training and started again, and all its containers."""
+    """A run killed in mid-training, started again and stopped, and started again to its end."""
 
-    resumed: bool
-    """Whether the second attempt went on from the first one's last checkpoint."""
+    killed_at: int
+    """Newest checkpoint when SIGKILL came."""
+
+    stopped_at: int
+    """Newest checkpoint after SIGTERM."""
+
+    kept: dict[int, bool]
+    """Whether a checkpoint of an attempt was still the same file when the next one had saved."""
 
     said: str
     containers: list[dict[str, Any]]
@@ -169,31 +139,30 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(world: Checkout, config: Path) -> Finished:
-    log = world.root / "killed.log"
-    run = start(world, config, log)
-    try:
-        container = until(lambda: last_checkpoint(world) >= 100 and training(), run, log)
+    kept: dict[int, bool] = {}
+    with running(world, config, "killed") as run:
+        container = run.until(lambda: last_checkpoint(world) >= EVERY and training())
         docker("kill", "--signal", "KILL", container)
-        assert run.wait(timeout=300) != 0
-    finally:
-        run.kill()  # it ended long ago, where all is well
-    said = log.read_text(encoding="utf-8")
+        assert run.code() != 0
+        said = run.said()
     killed_at = last_checkpoint(world)
-    assert 100 <= killed_at < CUT_DOWN["base_finetune__max_steps"]
+    written = checkpoints(world)[killed_at].stat().st_mtime_ns
 
-    checkpoint = next((world.root / ".posttrain" / "checkpoints").glob(f"*/*-{killed_at}"))
-    written = checkpoint.stat().st_mtime_ns
+    with running(world, config, "stopped") as run:
+        container = run.until(lambda: last_checkpoint(world) > killed_at and training())
+        kept[killed_at] = checkpoints(world)[killed_at].stat().st_mtime_ns == written
+        docker("stop", "--time", "120", container)
+        assert run.code() != 0
+        said += run.said()
+    stopped_at = last_checkpoint(world)
+    written = checkpoints(world)[stopped_at].stat().st_mtime_ns
 
-    log = world.root / "again.log"
-    run = start(world, config, log)
-    try:
-        until(lambda: last_checkpoint(world) > killed_at, run, log)
-        resumed = checkpoint.stat().st_mtime_ns == written  # beginning anew writes it once more
-        assert run.wait(timeout=900) == 0, log.read_text(encoding="utf-8")[-3000:]
-    finally:
-        run.kill()
-    said += log.read_text(encoding="utf-8")
-    return Finished(resumed, said, containers())
+    with running(world, config, "finished") as run:
+        run.until(lambda: last_checkpoint(world) > stopped_at)
+        kept[stopped_at] = checkpoints(world)[stopped_at].stat().st_mtime_ns == written
+        assert run.code() == 0, run.said()[-3000:]
+        said += run.said()
+    return Finished(killed_at, stopped_at, kept, said, containers())
 
 
 def test_a_killed_container_is_resumed_by_the_same_command(
@@ -201,10 +170,41 @@ def test_a_killed_container_is_resumed_by_the_same_command(
 ) -> None:
     statuses = world.statuses()
     assert statuses["validate"] == "cached"
-    assert {statuses[step] for step in ("base_finetune", "promote")} == {"completed"}
-    assert finished.resumed
-    codes = [c["State"]["ExitCode"] for c in finished.containers if step_of(c) == "base_finetune"]
-    assert codes == [128 + signal.SIGKILL, 0]
+    assert {statuses[step] for step in (TRAINED, "promote")} == {"completed"}
+    assert EVERY <= finished.killed_at < finished.stopped_at < CUT_DOWN["base_finetune__max_steps"]
+    # beginning anew writes them once more, and logs from the first step on
+    assert all(finished.kept.values())
+    first, second, third = curves(world)
+    assert first[0] < EVERY
+    assert second[0] > finished.killed_at
+    assert third[0] > finished.stopped_at and third[-1] == CUT_DOWN["base_finetune__max_steps"]
+
+
+def curves(world: Checkout) -> list[list[int]]:
+    """The steps that each attempt at the stage logged to MLflow, in their order."""
+    client, runs = tracked(world)
+    attempts = [run for run in runs if run.info.run_name == TRAINED]
+    histories = [
+        client.get_metric_history(run.info.run_id, f"{TRAINED}/loss")
+        for run in sorted(attempts, key=lambda run: int(run.info.start_time))
+    ]
+    return [sorted(point.step for point in history) for history in histories]
+
+
+def tracked(world: Checkout) -> tuple[mlflow.MlflowClient, list[Any]]:
+    client = mlflow.MlflowClient(world.environment["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("posttrain")
+    return client, list(client.search_runs([experiment.experiment_id]))
+
+
+def test_a_stopped_container_saves_and_its_step_has_failed(finished: Finished) -> None:
+    attempts = [c for c in finished.containers if step_of(c) == TRAINED]
+    assert [c["State"]["ExitCode"] for c in attempts] == [128 + signal.SIGKILL, 1, 0]
+    logs = subprocess.run(
+        ["docker", "logs", attempts[1]["Id"]], capture_output=True, text=True, check=True
+    )
+    found = re.search(r"training ended at step (\d+) of", logs.stdout + logs.stderr)
+    assert found and int(found[1]) == finished.stopped_at
 
 
 def test_every_step_runs_in_a_container_of_its_own(finished: Finished) -> None:
@@ -229,11 +229,9 @@ def test_no_step_is_root_or_may_write_its_image(world: Checkout, finished: Finis
 
 
 def test_tracking_reaches_one_store(world: Checkout, finished: Finished) -> None:
-    client = mlflow.MlflowClient(world.environment["MLFLOW_TRACKING_URI"])
-    experiment = client.get_experiment_by_name("posttrain")
-    runs = client.search_runs([experiment.experiment_id])
+    _, runs = tracked(world)
     nested = {run.info.run_name for run in runs if "mlflow.parentRunId" in run.data.tags}
-    assert {"base_finetune", "sft", "evaluate", "register", "promote"} <= nested
+    assert set(STEPS[5:]) <= nested
     assert world.report()["promotion"]["promoted"]
 
 
