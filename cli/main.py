@@ -27,10 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (
-    report, lineage, chat, generate, export, check, pin, pin_images, dashboard, review, init, schema,
-)  # fmt: skip
-for command in COMMANDS:
+for command in (report, lineage, review, dashboard, chat, generate, export):
+    app.command()(command)
+for command in (init, check, pin, pin_images, schema):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(registry, name="registry")

@@ -153,5 +153,8 @@ def _token(challenge: str) -> str:
 def _get(url: str, headers: dict[str, str]) -> "tuple[HTTPMessage, bytes]":
     from urllib.request import Request, urlopen
 
-    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as answer:
+    if not url.startswith(("https://", "http://")):
+        raise ValueError(f"{url}: the registry names no web address to ask for a token")
+    request = Request(url, headers=headers)  # noqa: S310 -- looked at above, as is the next
+    with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
         return answer.headers, answer.read()

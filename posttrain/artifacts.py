@@ -456,6 +456,8 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
     return [
         (str(file), stat.st_size, max(stat.st_mtime_ns, stat.st_ctime_ns)) for file, stat in files
     ]
+
+
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     text = manifest.model_dump_json(indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -112,7 +112,7 @@ def access(host: str, port: int, allowed: tuple[str, ...], token: str | None) ->
             "or leave --host out and come in through `ssh -L`"
         )
     names = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else set()
-    if host not in ("0.0.0.0", "::", ""):  # every address: none of them is a name
+    if host not in ("0.0.0.0", "::", ""):  # noqa: S104 -- every address: none of them is a name
         names.add(f"[{host}]" if ":" in host else host)
     with_port = {f"{name}:{port}" for name in names}
     if port == 80:
