@@ -27,9 +27,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (report, lineage, review, dashboard, chat, generate, export):
-    app.command()(command)
-for command in (init, check, pin, pin_images, schema):
+BEFORE_A_RUN = (init, check, pin, pin_images, schema)
+AFTER_A_RUN = (report, lineage, review, dashboard, chat, generate, export)
+for command in (*BEFORE_A_RUN, *AFTER_A_RUN):
     app.command()(command)
 app.add_typer(preferences, name="preferences")
 app.add_typer(registry, name="registry")
