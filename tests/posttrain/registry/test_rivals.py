@@ -67,7 +67,7 @@ def check_race(client: MlflowClient, told: list[dict[str, Any]], rounds: int) ->
 
 def test_two_processes_never_both_promote(registry: MlflowClient, tmp_path: Path) -> None:
     fill(tmp_path, 4)
-    check_race(registry, rivals("race", f"sqlite:///{tmp_path}/mlflow.db", "8"), 8)
+    check_race(registry, rivals("race", f"sqlite:///{tmp_path}/mlflow.db", "4"), 4)
 
 
 @pytest.mark.slow
