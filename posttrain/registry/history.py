@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal
 
+import pydantic
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -45,9 +46,17 @@ def read(client: MlflowClient, name: str) -> tuple[HistoryEntry, ...]:
         # a server that wrote a line and lost the answer is asked again by MLflow's client
         state = "undone" if line.tags[ID] in ids else line.tags[STATE]
         ids.add(line.tags[ID])
-        known = {"number": int(line.version), "state": state}
-        entries.append(HistoryEntry.model_validate({**json.loads(line.tags[ENTRY]), **known}))
+        entries.append(_entry(line, state))
     return tuple(entries)
+
+
+def _entry(line: ModelVersion, state: str) -> HistoryEntry:
+    """What was decided, in any case: outcomes of another release, with other fields, are left."""
+    said = {**json.loads(line.tags[ENTRY]), "number": int(line.version), "state": state}
+    try:
+        return HistoryEntry.model_validate(said)
+    except pydantic.ValidationError:
+        return HistoryEntry.model_validate({**said, "outcomes": ()})
 
 
 def write(lease: Lease, entry: HistoryEntry, source: int) -> HistoryEntry:
@@ -77,9 +86,8 @@ def write(lease: Lease, entry: HistoryEntry, source: int) -> HistoryEntry:
             )
         )
 
-    patiently(lambda: ensure_model(client, kept))
-    lease.check()
-    return entry.model_copy(update={"number": int(patiently(once).version)})
+    lease.write(lambda: ensure_model(client, kept))
+    return entry.model_copy(update={"number": int(lease.write(once).version)})
 
 
 def close(lease: Lease, entry: HistoryEntry, state: Literal["done", "undone"]) -> HistoryEntry:
@@ -89,8 +97,7 @@ def close(lease: Lease, entry: HistoryEntry, state: Literal["done", "undone"]) -
         LeaseLost: the lock is another's; nothing is written.
     """
     kept, number = history_name(lease.name), str(entry.number)
-    lease.check()
-    patiently(lambda: lease.client.set_model_version_tag(kept, number, STATE, state))
+    lease.write(lambda: lease.client.set_model_version_tag(kept, number, STATE, state))
     return entry.model_copy(update={"state": state})
 
 

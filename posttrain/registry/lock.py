@@ -23,12 +23,14 @@ Why no two hold it, step by step (n is the highest number that a process saw):
   token among its tags says whose it is.
 - Leases compare no clocks of two machines: whoever waits has seen the same number for the whole
   lease by its own monotonic clock. A killed holder therefore costs others that long.
-- A holder that slept past its lease looks before each write whether its number is the highest, and
-  that half its lease is left (`Lease.check`).
+- A holder that slept past its lease looks before each write, and each time that one is tried
+  again, whether its number is the highest, and that two thirds of its lease are left
+  (`Lease.write`): 30 s, more than SQLite waits for a locked file.
 
-What this does not promise: between that look and the write, time passes. A write that reaches the
-store later than half a lease after its look (a machine that sleeps just then, a proxy that holds a
-request back) may follow another holder's; MLflow's aliases can't refuse it. Nor does it bind those
+What this does not promise: between that look and the write, time passes. A write that is carried
+out later than two thirds of a lease after its look (a machine that sleeps just then, a proxy that
+holds a request back, MLflow's own client that repeats one for minutes while a server fails) may
+follow another holder's; MLflow's aliases can't refuse it. Nor does it bind those
 who write by MLflow's own pages, and a store that reads from a lagging replica is no ground for it.
 """
 
@@ -37,7 +39,7 @@ import random
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,9 +49,12 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from posttrain.registry.versions import lock_prefix
-from posttrain.registry.writes import GONE, patiently
+from posttrain.registry.writes import GONE, Result, patiently
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 45.0
+WRITING = 1 / 3
+"""Share of the lease in which writes may start."""
+
 PATIENCE_SECONDS = 120.0
 """How long to wait for others; longer than a lease, so that a dead holder's is waited out."""
 
@@ -67,7 +72,7 @@ RELEASED, TOKEN, WHO, SINCE, LEASE = "released", "token", "who", "since", "lease
 log = logging.getLogger(__name__)
 
 
-class LeaseLost(RuntimeError):
+class LeaseLost(ValueError):
     """The lock is another's by now, or may be before the next write arrives."""
 
 
@@ -83,17 +88,30 @@ class Lease:
 
     seconds: float
 
-    def check(self) -> None:
-        """Look whether the lock is still ours: to be called right before each write.
+    def write(self, call: Callable[[], Result]) -> Result:
+        """The call's result, after a look at the lock; both again where the store was busy.
 
         Raises:
-            LeaseLost: another has it, or half the lease is over.
+            LeaseLost: another has it, or it may be another's before the write arrives.
+        """
+
+        def checked() -> Result:
+            self.check()
+            return call()
+
+        return patiently(checked)
+
+    def check(self) -> None:
+        """Look whether the lock is still ours, and for long enough to write.
+
+        Raises:
+            LeaseLost: it is not.
         """
         highest = _highest(self.client, self.name)
         if highest is None or _number(highest) != self.number:
             raise LeaseLost(f"{self.name}: another took the lock over; nothing more was written")
         held = time.monotonic() - self.started
-        if held > self.seconds / 2:
+        if held > self.seconds * WRITING:
             raise LeaseLost(
                 f"{self.name}: the lock has been held for {held:.1f} s of {self.seconds:g} s; too "
                 "long to write on; nothing more was written"

@@ -256,11 +256,10 @@ def _point(lease: Lease, alias: str, number: int | None) -> None:
     now = patiently(lambda: by_alias(client, name, alias))
     if (int(now.version) if now else None) == number:
         return
-    lease.check()
     if number is None:
-        patiently(lambda: client.delete_registered_model_alias(name, alias))
+        lease.write(lambda: client.delete_registered_model_alias(name, alias))
     else:
-        patiently(lambda: client.set_registered_model_alias(name, alias, str(number)))
+        lease.write(lambda: client.set_registered_model_alias(name, alias, str(number)))
 
 
 def _forget_rejected(lease: Lease, entry: HistoryEntry) -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from posttrain.registry import history
 from posttrain.registry.lock import LeaseLost, exclusive
@@ -80,11 +82,29 @@ def test_the_slow_holders_release_leaves_the_others_lock(registry: MlflowClient)
     quick.__exit__(None, None, None)
 
 
-def test_half_a_lease_must_be_left_for_a_write(registry: MlflowClient) -> None:
+def test_two_thirds_of_a_lease_must_be_left_for_a_write(registry: MlflowClient) -> None:
     with exclusive(registry, "museum", "kim") as lease:
-        late = replace(lease, started=time.monotonic() - lease.seconds / 2)
+        late = replace(lease, started=time.monotonic() - lease.seconds / 3)
         with pytest.raises(LeaseLost, match="too long to write on"):
             late.check()
+
+
+def test_a_write_that_is_tried_again_looks_again(registry: MlflowClient) -> None:
+    tried = []
+
+    def busy() -> None:
+        tried.append(time.monotonic())
+        registry.create_registered_model(
+            f"museum-lock-{1 + len(tried):06d}", {"token": "another's"}
+        )
+        raise MlflowException("database is locked", TEMPORARILY_UNAVAILABLE)
+
+    with (
+        pytest.raises(LeaseLost, match="another took the lock over"),
+        exclusive(registry, "museum", "kim") as lease,
+    ):
+        lease.write(busy)
+    assert len(tried) == 1
 
 
 def test_a_sleeper_that_makes_an_old_number_anew_has_lost(registry: MlflowClient) -> None:

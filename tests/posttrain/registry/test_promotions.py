@@ -170,6 +170,15 @@ def test_a_line_that_was_deleted_leaves_a_gap(museum: MlflowClient) -> None:
     )
 
 
+def test_outcomes_of_another_release_hide_no_decision(museum: MlflowClient) -> None:
+    promote(museum, 1)
+    line = museum.get_model_version("museum-history", "1")
+    text = line.tags["entry"].replace('"outcomes":[]', '"outcomes":[{"of": "later"}]')
+    museum.set_model_version_tag("museum-history", "1", "entry", text)
+    (entry,) = history(museum, "museum")
+    assert (entry.to_version, entry.outcomes) == (1, ())
+
+
 @pytest.mark.parametrize(("moved", "state"), [(False, "undone"), (True, "done")])
 def test_what_was_cut_short_is_settled_by_the_alias(
     museum: MlflowClient, moved: bool, state: str, caplog: pytest.LogCaptureFixture

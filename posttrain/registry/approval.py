@@ -1,0 +1,128 @@
+"""A version put before a person, and the person's answer carried out.
+
+The same functions serve the pipeline `promotion` and the commands that act where no run waits.
+"""
+
+import logging
+
+from mlflow import MlflowClient
+
+from posttrain.approvals import Answer, Proposal
+from posttrain.evaluate.report import render
+from posttrain.recipe.promotion import PromotionRecipe
+from posttrain.registry import promotions
+from posttrain.registry.by_hand import Judged, judge_again, promote_judged
+from posttrain.registry.promotions import ChampionChanged, champion_of
+from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
+from posttrain.reports import Evaluation, HistoryEntry, RegisteredVersion
+
+log = logging.getLogger(__name__)
+
+
+def challenger(name: str, alias_or_version: str) -> tuple[RegisteredVersion, Evaluation]:
+    """The version that is put before a person, with its evaluation.
+
+    Raises:
+        ValueError: it does not exist, is the champion already, or has no evaluation to show.
+    """
+    client = MlflowClient()
+    entry = resolve(client, name, alias_or_version)
+    number = int(entry.version)
+    if champion_of(client, name) == number:
+        raise ValueError(f"{name}: version {number} is the champion already")
+    evaluation = read_evaluation(client, entry)
+    if evaluation is None:
+        raise ValueError(
+            f"{name}: version {number} has no evaluation that this release can read; run its "
+            "pipeline again, which measures and registers it anew"
+        )
+    content = entry.tags.get("content_hash", "")
+    found = RegisteredVersion(name=name, version=number, content_hash=content, is_new=False)
+    return found, evaluation
+
+
+def propose(version: RegisteredVersion, rules: PromotionRecipe | None) -> Proposal:
+    """Judge a version anew, beside the champion of this moment.
+
+    `rules`: None takes those that the version's own run was judged by.
+
+    Raises:
+        ValueError: no rules are given and the registry holds none.
+    """
+    judged = judge_again(MlflowClient(), version.name, str(version.version), rules)
+    return Proposal(
+        name=judged.name,
+        version=judged.version,
+        champion=judged.champion,
+        outcomes=judged.outcomes,
+    )
+
+
+def page(proposal: Proposal, evaluation: Evaluation) -> str:
+    """The report with the gate's new word on top."""
+    tags = resolve(MlflowClient(), proposal.name, str(proposal.version)).tags
+    lineage = {
+        tag.removeprefix(LINEAGE): text for tag, text in tags.items() if tag.startswith(LINEAGE)
+    }
+    return render(
+        evaluation,
+        {},  # curves lie with the run that trained it
+        proposal.outcomes,
+        {role: data.counts for role, data in evaluation.data.items()},
+        {"version": f"{proposal.name} {proposal.version}", **lineage},
+    )
+
+
+def decide(proposal: Proposal, answer: Answer, who: str) -> HistoryEntry:
+    """Carry an answer out: move the alias, or record the rejection. Twice is as once.
+
+    Raises:
+        ValueError: another version has become champion since the person was asked, or the gate
+            refuses the version and the answer does not overrule it.
+    """
+    client, name, version = MlflowClient(), proposal.name, proposal.version
+    if (done := _done_already(client, proposal, answer, who)) is not None:
+        return done
+    _tell_of_newer(client, proposal)
+    outcomes, why = proposal.outcomes, answer.why
+    if answer.decision == "reject":
+        return promotions.reject(client, name, version, who=who, why=why, outcomes=outcomes)
+    override = "overruled by a person" if answer.decision == "overrule" else None
+    judged = Judged(name, version, proposal.champion, outcomes)
+    try:
+        return promote_judged(client, judged, action="approve", who=who, why=why, override=override)
+    except ChampionChanged as error:
+        raise ValueError(
+            f"{error}. Version {version} was judged beside another champion, so nothing was moved. "
+            "Ask anew: run the pipeline promotion, or "
+            f"`posttrain registry approve {version}`, which judges it beside the new one"
+        ) from error
+
+
+def _done_already(
+    client: MlflowClient, proposal: Proposal, answer: Answer, who: str
+) -> HistoryEntry | None:
+    """The last line, where it is this very answer: a step that was killed after it runs again."""
+    with promotions.decide(client, proposal.name, who, proposal.version) as state:
+        last = state.entries[-1] if state.entries else None
+    action = "reject" if answer.decision == "reject" else "approve"
+    if last is None or not is_about(last, answer):
+        return None
+    same = (last.action, last.version, last.who, last.state)
+    return last if same == (action, proposal.version, who, "done") else None
+
+
+def is_about(line: HistoryEntry, answer: Answer) -> bool:
+    """Whether a line of the history gives an answer's reason; overruling adds words to it."""
+    return line.why == answer.why or line.why.startswith(f"{answer.why}; against the gate")
+
+
+def _tell_of_newer(client: MlflowClient, proposal: Proposal) -> None:
+    current = by_alias(client, proposal.name, CHALLENGER)
+    if current is not None and int(current.version) != proposal.version:
+        log.warning(
+            "%s: version %s is the challenger by now; the answer is about version %d alone",
+            proposal.name,
+            current.version,
+            proposal.version,
+        )

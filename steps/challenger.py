@@ -1,0 +1,19 @@
+"""The version that is put before a person."""
+
+from typing import Annotated
+
+from zenml import step
+
+from posttrain.recipe.approval import ApprovalRecipe
+from posttrain.reports import Evaluation, RegisteredVersion
+
+
+@step(enable_cache=False)
+def challenger(
+    recipe: ApprovalRecipe,
+) -> tuple[Annotated[RegisteredVersion, "version"], Annotated[Evaluation, "evaluation"]]:
+    """Find the version in the registry, with its evaluation."""
+    from posttrain.registry.approval import challenger
+
+    version, evaluation = challenger(recipe.model_name, str(recipe.version))
+    return version, evaluation  # ZenML reads the outputs off this line

@@ -1,0 +1,17 @@
+"""A person's answer, carried out."""
+
+from typing import Annotated
+
+from zenml import step
+
+from posttrain.approvals import Answer, Proposal
+from posttrain.reports import HistoryEntry
+from steps._waiting import signed
+
+
+@step(enable_cache=False)
+def decide(proposal: Proposal, answer: Answer) -> Annotated[HistoryEntry, "decision"]:
+    """Move the alias, or record the rejection."""
+    from posttrain.registry.approval import decide
+
+    return decide(proposal, answer, signed(proposal, answer))

@@ -1,0 +1,21 @@
+"""The gate anew, and the report that a person reads before answering."""
+
+from typing import Annotated
+
+from zenml import step
+from zenml.types import HTMLString
+
+from posttrain.approvals import Proposal
+from posttrain.recipe.approval import ApprovalRecipe
+from posttrain.reports import Evaluation, RegisteredVersion
+
+
+@step(enable_cache=False)
+def gate(
+    version: RegisteredVersion, evaluation: Evaluation, recipe: ApprovalRecipe
+) -> tuple[Annotated[Proposal, "proposal"], Annotated[HTMLString, "report"]]:
+    """Judge the version beside the champion of this moment; show it."""
+    from posttrain.registry.approval import page, propose
+
+    proposal = propose(version, recipe.gate)
+    return proposal, HTMLString(page(proposal, evaluation))

@@ -1,0 +1,95 @@
+"""A version put before a person, and the answer carried out: the library's part, without ZenML."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from posttrain.approvals import Answer, Proposal
+from posttrain.artifacts import BaseModel
+from posttrain.recipe.promotion import Limit, PromotionRecipe
+from posttrain.registry import approval, promotions
+from posttrain.registry.promote import promote
+from posttrain.registry.promotions import champion_of
+from tests import samples
+from tests.posttrain.registry.test_promote import registered
+
+GATE = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.85),), automatic=False)
+YES = Answer(decision="approve", who="Kim", why="reads well")
+
+
+@pytest.fixture
+def base(registry: MlflowClient, tmp_path: Path) -> BaseModel:
+    return samples.base_model(tmp_path / "base")
+
+
+def proposed(base: BaseModel, accuracy: float) -> Proposal:
+    """A version that a run's gate has judged, put before a person."""
+    promote(*registered(base, accuracy), GATE)
+    return approval.propose(approval.challenger("museum", "challenger")[0], None)
+
+
+def test_an_approval_moves_the_alias_once(registry: MlflowClient, base: BaseModel) -> None:
+    asked = proposed(base, 0.9)
+    first = approval.decide(asked, YES, "Kim")
+    assert approval.decide(asked, YES, "Kim") == first  # a step that was killed runs again
+    assert len(promotions.history(registry, "museum")) == 1
+    assert champion_of(registry, "museum") == 1
+
+
+def test_a_rejection_is_written_down_once(registry: MlflowClient, base: BaseModel) -> None:
+    asked = proposed(base, 0.9)
+    no = Answer(decision="reject", who="Kim", why="too curt")
+    assert approval.decide(asked, no, "Kim") == approval.decide(asked, no, "Kim")
+    (line,) = promotions.history(registry, "museum")
+    assert (line.action, line.version, line.to_version) == ("reject", 1, None)
+
+
+def test_the_champion_is_not_put_before_anybody(registry: MlflowClient, base: BaseModel) -> None:
+    approval.decide(proposed(base, 0.9), YES, "Kim")
+    with pytest.raises(ValueError, match="museum: version 1 is the champion already"):
+        approval.challenger("museum", "challenger")
+
+
+def test_an_approval_against_another_champion_says_what_to_do(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    asked, other = proposed(base, 0.9), proposed(base, 0.95)
+    approval.decide(other, YES, "Lee")
+    with pytest.raises(ValueError, match=r"Ask anew.*posttrain registry approve 1"):
+        approval.decide(asked, YES, "Kim")
+    assert champion_of(registry, "museum") == 2
+
+
+def test_what_the_gate_refuses_is_overruled_by_name_alone(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    asked = proposed(base, 0.5)
+    with pytest.raises(ValueError, match="the gate refuses version 1"):
+        approval.decide(asked, YES, "Kim")
+    overruling = Answer(decision="overrule", who="Kim", why="an urgent mend")
+    line = approval.decide(asked, overruling, "Kim")
+    assert line.why.startswith("an urgent mend")
+    assert [outcome.passed for outcome in line.outcomes] == [False]
+    assert approval.decide(asked, overruling, "Kim") == line
+
+
+def test_rules_may_be_given_in_place_of_the_runs(registry: MlflowClient, base: BaseModel) -> None:
+    asked = proposed(base, 0.9)
+    assert asked.passed
+    stricter = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.99),))
+    again = approval.propose(approval.challenger("museum", "1")[0], stricter)
+    assert not again.passed
+    assert "at least 0.99" in again.question
+
+
+def test_the_page_has_the_new_word_on_top(registry: MlflowClient, base: BaseModel) -> None:
+    version, evaluation = approval.challenger(*_put(base, 0.5))
+    page = approval.page(approval.propose(version, None), evaluation)
+    assert "museum 1" in page
+    assert page.index("0.85") < page.index("</table>")
+
+
+def _put(base: BaseModel, accuracy: float) -> tuple[str, str]:
+    promote(*registered(base, accuracy), GATE)
+    return "museum", "1"
