@@ -38,21 +38,21 @@ def judge_comparison(
     evaluation: Evaluation, champion: Champion, comparison: Comparison, recipe: PromotionRecipe
 ) -> RuleOutcome:
     """Whether one figure of the final stage keeps up with the champion's, or exceeds it."""
-    ours = _measured(evaluation, comparison.figure)
-    theirs = _measured(champion.evaluation, comparison.figure) if champion.evaluation else None
-    refusal = _refusal(evaluation, champion, comparison.figure)
-    if refusal is not None or ours is None or theirs is None or champion.evaluation is None:
-        assert refusal is not None, "both figures are there where nothing is refused"
+    name, rival = comparison.figure, champion.evaluation
+    ours, theirs = _measured(evaluation, name), _measured(rival, name) if rival else None
+    refusal = _refusal(evaluation, champion, name)
+    if refusal is not None:
         return RuleOutcome(
             rule=_rule(champion, comparison),
-            figure=comparison.figure,
+            figure=name,
             value=ours.value if ours is not None else None,
             champion=theirs.value if theirs is not None else None,
             passed=False,
             reason=refusal,
         )
-    items = tuple(one.items.get(comparison.figure) for one in (evaluation, champion.evaluation))
-    found = difference((ours, theirs), (items[0], items[1]), recipe.num_bootstrap, recipe.seed)
+    assert ours is not None and theirs is not None and rival is not None, "else it is refused"
+    items = (evaluation.items.get(name), rival.items.get(name))
+    found = difference((ours, theirs), items, recipe.num_bootstrap, recipe.seed)
     return _Seen(champion, comparison, ours, theirs, found).outcome
 
 

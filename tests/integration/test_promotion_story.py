@@ -53,7 +53,7 @@ def test_the_first_version_is_promoted(checkout: Checkout) -> None:
 
 
 def test_a_version_of_a_broken_reward_is_refused(checkout: Checkout) -> None:
-    champions = registry(checkout, "list")[0]["figures"]["rudeness"]["value"]
+    champions = registry(checkout, "list")[0]["figures"]["rudeness"]
     report = run(checkout, "broken", iterations=3)
     assert report["reward_model"]["accuracy"] > 0.9  # it learnt well what it was given
     assert figure(report, "rudeness") > champions + 0.2
