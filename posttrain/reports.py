@@ -51,6 +51,12 @@ class Items(Section):
     is_log: bool = False
     """Whether the figure is the exponential of the ratio: a perplexity."""
 
+    @property
+    def is_hit_or_miss(self) -> bool:
+        """Whether each item is right or wrong, and counts as one."""
+        whole = self.sizes is None or set(self.sizes) <= {1}
+        return whole and not self.is_log and set(self.parts) <= {0.0, 1.0}
+
 
 class Sample(Section):
     """One question and a stage's answer to it."""
@@ -341,7 +347,9 @@ class HistoryEntry(Section):
     """A line of the promotion history; without holes in numbers, or between `to` and `from`."""
 
     number: int
-    action: Literal["promote", "rollback", "approve", "reject", "outside"]  # outside: past us
+    action: Literal["promote", "rollback", "approve", "reject", "refuse", "outside"]
+    """`refuse`: by the gate, not by a person. `outside`: past us."""
+
     version: int | None  # what it is about; of a rollback, what was taken back
     who: str
     when: str  # UTC, ISO 8601

@@ -198,20 +198,20 @@ def judge_human_pairs(tokens: Tokens, judge: AiJudge) -> JudgeReport:
     said = judge.judge(
         [Comparison(row["messages"], row["chosen"], row["rejected"]) for row in rows]
     )
-    by_kind: dict[str, list[Judgement]] = defaultdict(list)
+    by_kind: dict[str | None, list[Judgement]] = defaultdict(list)
     for row, one in zip(rows, said, strict=True):
         by_kind[row["kind"]].append(one)
     if unknown := set(recipe.judge_kinds) - set(by_kind):
         raise ValueError(
             f"rlaif.judge_kinds: no held-out pair is of kind {sorted(unknown)} (found: "
-            f"{sorted(by_kind)})"
+            f"{sorted(filter(None, by_kind))})"
         )
     tested = [one for kind in recipe.judge_kinds or by_kind for one in by_kind[kind]]
 
     def right(one: Judgement) -> bool:
         return one.outcome(recipe) == PREFERRED and one.label > 0.5
 
-    kinds = sorted(by_kind.items())
+    kinds = sorted((kind, found) for kind, found in by_kind.items() if kind is not None)
     report = JudgeReport(
         accuracy=fmean(map(right, tested)),
         by_kind={kind: fmean(map(right, found)) for kind, found in kinds},

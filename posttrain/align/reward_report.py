@@ -41,14 +41,15 @@ def judge_pairs(
 
 
 def summarise(
-    kinds: Sequence[str], score_P2: Tensor, length_P2: Tensor, length_band: float
+    kinds: Sequence[str | None], score_P2: Tensor, length_P2: Tensor, length_band: float
 ) -> PairReport:
     """Figures from the scores and response lengths (tokens) of (chosen, rejected)."""
     margin_P = score_P2[:, 0] - score_P2[:, 1]
     right_P = margin_P > 0
     by_kind: dict[str, list[bool]] = defaultdict(list)
     for kind, right in zip(kinds, right_P.tolist(), strict=True):
-        by_kind[kind].append(right)
+        if kind is not None:  # a source need not tell kinds apart
+            by_kind[kind].append(right)
     figures = {"margin_mean": float(margin_P.mean()), **calibration(margin_P)}
     gap_P = (length_P2[:, 0] - length_P2[:, 1]).abs()
     alike_P = gap_P <= length_band * length_P2.max(-1).values

@@ -19,7 +19,7 @@ from posttrain.recipe.self_critique import SelfCritiqueRecipe
 class Pair:
     """Two responses to one prompt, each cut after its first end token, as PPO's responses are."""
 
-    kind: str
+    kind: str | None
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
@@ -33,7 +33,7 @@ class Prompt:
     """A prompt, as messages and as ids that end where the assistant begins to speak."""
 
     id: str
-    kind: str
+    kind: str | None
     group: str
     messages: list[Message]
     ids: list[int]

@@ -1,11 +1,18 @@
-"""95 % intervals by the percentile bootstrap (Efron 1979)."""
+"""95 % intervals by the percentile bootstrap (Efron 1979).
+
+Where all answers are right, or all wrong, it has no width: of shares the score interval stands
+wherever it is the wider one (Wilson 1927).
+"""
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
 from posttrain.reports import Figure, Items
+
+Z = NormalDist().inv_cdf(0.975)
 
 DIGITS = 7
 """Digits of an item that are kept: more than float32 has."""
@@ -38,7 +45,19 @@ def of_items(made_of: Items, num_resamples: int, seed: int) -> Figure:
     figure = ratio(made_of.parts, sizes, num_resamples, seed)
     if made_of.is_log:
         return figure.through(math.exp, num=sum(sizes))
-    return figure.model_copy(update={"num": sum(sizes)})
+    low, high = figure.bounds or (figure.value, figure.value)
+    if made_of.is_hit_or_miss:
+        from_score = _score_interval(figure.value, figure.num)
+        low, high = min(low, from_score[0]), max(high, from_score[1])
+    return Figure(value=figure.value, low=low, high=high, num=sum(sizes))
+
+
+def _score_interval(share: float, num: int) -> tuple[float, float]:
+    """Wilson's interval of a share of `num` answers."""
+    spread = Z**2 / num
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean(values: Sequence[float], num_resamples: int, seed: int) -> Figure:

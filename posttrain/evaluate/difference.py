@@ -2,7 +2,7 @@
 
 1. Item by item, where both answered the same items: the percentile bootstrap of the difference
    (Efron 1979), each resample drawing the same items of both. Its ends are moved outwards as few
-   items ask for (Hesterberg 2015, section 5.3: the expanded percentile interval).
+   items ask for (Hesterberg 2015: the expanded percentile interval).
 2. Of questions that are right or wrong the bootstrap is too sure where few answers differ, and its
    interval is empty where none does: the score interval of paired shares (Tango 1998) stands
    wherever it is the wider one.
@@ -11,17 +11,15 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
+from posttrain.evaluate.bootstrap import Z
 from posttrain.reports import Figure, Items
-
-TAIL = 0.025
-Z = NormalDist().inv_cdf(1 - TAIL)
 
 FEWEST = 10
 """Items below which no resampling tells: six that agree by chance would look like a proof."""
@@ -65,7 +63,7 @@ def difference(
     if num < FEWEST:
         return None
     low, high = _of_resamples((ours, theirs), num_resamples, seed)
-    if _is_hit_or_miss(ours) and _is_hit_or_miss(theirs):
+    if ours.is_hit_or_miss and theirs.is_hit_or_miss:
         from_score = score_interval(
             sum(a > b for a, b in zip(ours.parts, theirs.parts, strict=True)),
             sum(a < b for a, b in zip(ours.parts, theirs.parts, strict=True)),
@@ -162,13 +160,5 @@ def _of_intervals(ours: Figure, theirs: Figure) -> Difference | None:
 def needed_items(num: int, gain: float, low: float, needed: float) -> int:
     """About how many items would decide, should the difference stay as it is; two digits."""
     exact = num * ((gain - low) / (gain - needed)) ** 2
-    step = 10 ** max(0, math.floor(math.log10(exact)) - 1)
+    step = int(10 ** max(0, math.floor(math.log10(exact)) - 1))
     return step * math.ceil(exact / step)
-
-
-def _is_hit_or_miss(items: Items) -> bool:
-    return not items.is_log and _all_one(items.sizes) and set(items.parts) <= {0.0, 1.0}
-
-
-def _all_one(sizes: Sequence[int] | None) -> bool:
-    return sizes is None or set(sizes) <= {1}

@@ -9,7 +9,7 @@ from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.recipe.figures import check_figures
+from posttrain.recipe.figures import Measuring, check_figures
 from posttrain.recipe.ingest import IngestRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.preflight import Preflight, preflight_of
@@ -151,7 +151,14 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def the_gate_names_measured_figures(self) -> Self:
-        check_figures(self.promotion, self.evaluation, self.has_second_round)
+        measuring = Measuring(
+            stages=self.reported_stages,
+            roles=frozenset(role for role, source in self.ingest if source is not None),
+            aligns=self.aligns,
+            has_second_round=self.aligns and self.has_second_round,
+            evaluation=self.evaluation,
+        )
+        check_figures(self.promotion, measuring)
         return self
 
     def _require(self, role: str, why: str) -> None:
@@ -177,6 +184,16 @@ class Recipe(Section):
     def has_second_round(self) -> bool:
         """Whether RLAIF follows self-critique."""
         return self.rlaif is not None and self.rlaif.enabled
+
+    @property
+    def reported_stages(self) -> tuple[str, ...]:
+        """The models that evaluation measures, in the order of training."""
+        trained = () if self.base_finetune.method == "none" else ("base_finetune",)
+        found = ("untrained", *trained, "sft")
+        if not self.aligns:
+            return found
+        second = ("rlaif",) if self.has_second_round else ()
+        return (*found, self.preference_method, "self_critique", *second)
 
     @property
     def longest_sequence(self) -> tuple[str, int]:

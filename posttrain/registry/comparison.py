@@ -131,7 +131,7 @@ class _Seen:
             how = "from the two intervals, as the items of both are not at hand"
             if figure.startswith(HARNESS):
                 how = "from both standard errors, as benchmarks keep no items"
-        return f"{text} (95 %: {_change(interval.low)} to {_change(interval.high)}; {how})"
+        return f"{text} (95 %: {_end(interval.low)} to {_end(interval.high)}; {how})"
 
     def _asked(self, passed: bool) -> str:
         asked = self._margin()
@@ -203,6 +203,11 @@ def _refusal(evaluation: Evaluation, champion: Champion, figure: str) -> str | N
 
 def _change(gain: float) -> str:
     return f"{number(abs(gain))} {'worse' if gain < 0 else 'better'}"
+
+
+def _end(gain: float) -> str:
+    """An interval's end, in two digits: it is no better known."""
+    return _change(float(f"{gain:.2g}"))
 
 
 def _measured(evaluation: Evaluation, name: str) -> Figure | None:

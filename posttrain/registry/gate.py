@@ -57,11 +57,11 @@ def judge_limit(evaluation: Evaluation, limit: Limit) -> RuleOutcome:
 def as_metrics(outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
     """What the tracker shows of a decision: each rule's figure, gain and bounds, by name.
 
-    `passed` is 1 or 0, of all rules and of each; a name is `<stage>.<figure>.<what>`.
+    `gate/passed` is 1 or 0, of all rules; a rule's are `gate/<stage>.<figure>.<what>`.
     """
-    found = {"passed": float(all(outcome.passed for outcome in outcomes))}
+    found = {"gate/passed": float(all(outcome.passed for outcome in outcomes))}
     for outcome in outcomes:
-        name = f"{outcome.stage}.{outcome.figure}"
+        name = f"gate/{outcome.stage}.{outcome.figure}"
         low, high = outcome.gain_interval or (None, None)
         values = {
             "value": outcome.value,

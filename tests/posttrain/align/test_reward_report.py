@@ -21,6 +21,11 @@ def test_alignment_13_accuracy_margin_and_pairs_of_equal_length() -> None:
     assert report.figures["accuracy_equal_length"] == 0.5
 
 
+def test_pairs_without_a_kind_count_in_the_accuracy_alone() -> None:
+    report = summarise([None, "a", None, None], SCORE_P2, LENGTH_P2, length_band=0.1)
+    assert (report.accuracy, report.by_kind) == (0.5, {"a": 0.0})
+
+
 def test_alignment_13_calibration_compares_confidence_with_accuracy() -> None:
     """Two pairs at sigmoid(1) = 0.731, one of them wrong; one pair at sigmoid(4) = 0.982."""
     figures = calibration(torch.tensor([1.0, -1.0, 4.0]))

@@ -18,7 +18,8 @@ def values() -> dict[str, Any]:
 
 @pytest.mark.parametrize("rules", ["limits", "against_champion"])
 def test_a_gate_may_name_the_recipes_benchmarks(values: dict[str, Any], rules: str) -> None:
-    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
+    compared = {"higher_is_better": True, "max_loss": 0.01}
+    bound = {"at_least": 0.5} if rules == "limits" else compared
     figure = "harness.longproc_html_to_tsv_0.5k.f1"
     values["promotion"][rules].append({"figure": figure, **bound})
     with pytest.raises(ValueError, match=r"no harness.<task>.<metric> .* evaluation.harness \(abs"):

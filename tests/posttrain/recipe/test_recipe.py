@@ -38,14 +38,15 @@ def test_a_gate_on_a_figure_that_nobody_measures_is_refused(values: dict[str, An
     [
         ("fact_accuracy.Z", r"\['fact_accuracy', 'fact_accuracy.A', .*, 'fact_accuracy.C'\]"),
         ("helpfulness.A", r"\['helpfulness'\] \(a probe reports its `sets` with `by_set: true`"),
-        ("perplexity_domain.A", r"\['perplexity_domain'\]"),
+        ("ended_share.A", r"\['ended_share'\]"),
     ],
 )
 @pytest.mark.parametrize("rules", ["limits", "against_champion"])
 def test_a_gate_on_a_set_that_is_not_reported_is_refused(
     values: dict[str, Any], rules: str, figure: str, message: str
 ) -> None:
-    bound = {"at_least": 0.5} if rules == "limits" else {"higher_is_better": True}
+    compared = {"higher_is_better": True, "max_loss": 0.01}
+    bound = {"at_least": 0.5} if rules == "limits" else compared
     values["promotion"][rules].append({"figure": figure, **bound})
     start = (
         f"promotion names the figure '{figure}', and evaluation reports no such set; name one of"
@@ -56,6 +57,7 @@ def test_a_gate_on_a_set_that_is_not_reported_is_refused(
 
 def test_no_base_ft_needs_no_figures(values: dict[str, Any]) -> None:
     values["base_finetune"] = {"method": "none"}
+    values["promotion"]["limits"] = [{"figure": "fact_accuracy", "at_least": 0.5}]
     assert Recipe(**values).base_finetune.method == "none"
     values["base_finetune"] = {"method": "lora"}
     with pytest.raises(ValueError, match=r"base_finetune\.learning_rate"):
@@ -73,7 +75,7 @@ def test_the_gate_knows_the_figures_of_rouge(values: dict[str, Any]) -> None:
     limits += [{"figure": "rouge_l", "at_least": 0.2}, {"figure": "rouge_2.A", "at_least": 0.1}]
     Recipe(**values)
     limits.append({"figure": "rouge", "at_least": 0.2})
-    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', 'rouge_2'"):
+    with pytest.raises(ValueError, match=r"the figure 'rouge', which .*'rouge_1', .*'rouge_2'"):
         Recipe(**values)
 
 
@@ -126,8 +128,9 @@ def test_figures_on_a_runs_own_scale_are_bounded_and_not_compared(
     values: dict[str, Any], figure: str
 ) -> None:
     values["promotion"]["limits"].append({"figure": figure, "at_most": 5})
-    Recipe(**values)
-    values["promotion"]["against_champion"].append({"figure": figure, "higher_is_better": True})
+    PostTrainingRecipe(**values)
+    compared = {"figure": figure, "higher_is_better": True, "max_loss": 0.1}
+    values["promotion"]["against_champion"].append(compared)
     message = (
         f"promotion.against_champion names '{figure}': .* its own run's reward model .* on "
         "another scale; bound it by promotion.limits"
@@ -140,6 +143,98 @@ def test_limits_are_of_the_stages_that_are_reported(values: dict[str, Any]) -> N
     assert get_args(Limit.model_fields["stage"].annotation) == ("final", *get_args(Stage))
     values["promotion"]["limits"].append({"stage": "kto", "figure": "helpfulness", "at_most": 1})
     with pytest.raises(ValueError, match=r"(?s)limits.6.stage.*'final'.*input_value='kto'"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"stage": "ppo", "figure": "helpfulness"}, r"'ppo', which this run does not have \(it"),
+        ({"stage": "rlaif", "figure": "helpfulness"}, "'rlaif', which this run does not have"),
+        ({"figure": "mean_score"}, "'mean_score', which this run does not measure"),
+        ({"figure": "kl_to_sft"}, "'kl_to_sft', which this run does not measure"),
+        ({"figure": "helpful"}, r"'helpful', which this run does not measure.*'helpfulness'"),
+    ],
+)
+def test_a_gate_of_what_fine_tuning_does_not_measure_is_refused(
+    values: dict[str, Any], limit: dict[str, Any], message: str
+) -> None:
+    values["promotion"]["limits"].append({**limit, "at_least": 0.0})
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("limit", "stages"),
+    [
+        ({"stage": "sft", "figure": "kl_to_sft"}, "ppo and self_critique alone"),
+        ({"stage": "untrained", "figure": "mean_score"}, "sft and ppo and self_critique alone"),
+        ({"stage": "sft", "figure": "harness.arc_easy.acc"}, "untrained and self_critique alone"),
+    ],
+)
+def test_a_gate_of_a_stage_that_lacks_the_figure_is_refused(
+    values: dict[str, Any], limit: dict[str, Any], stages: str
+) -> None:
+    values["evaluation"]["harness"] = {"tasks": ["arc_easy"]}
+    values["promotion"]["limits"].append({**limit, "at_most": 9.0})
+    with pytest.raises(ValueError, match=f"of {limit['stage']}, and it is measured of {stages}"):
+        PostTrainingRecipe(**values)
+    values["promotion"]["limits"][-1]["stage"] = stages.split()[-2]
+    PostTrainingRecipe(**values)
+
+
+def test_a_gate_of_data_that_are_absent_is_refused(values: dict[str, Any]) -> None:
+    values["promotion"] = {"limits": [{"figure": "perplexity_answers", "at_most": 9}]}
+    Recipe(**values)
+    del values["ingest"]["instructions"]
+    with pytest.raises(ValueError, match="'perplexity_answers', which this run does not measure"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    ("rules", "rule", "message"),
+    [
+        ("limits", {"figure": "helpfulness"}, "final helpfulness has no bound"),
+        (
+            "limits",
+            {"figure": "helpfulness", "at_least": 0.9, "at_most": 0.8},
+            "at_least 0.9 above at_most 0.8: nothing lies between",
+        ),
+        (
+            "limits",
+            {"figure": "fact_accuracy.A", "at_least": 85},
+            "at_least 85, and it is a share, from 0 to 1; write at_least: 0.85 for 85 per cent",
+        ),
+        ("limits", {"figure": "violation_rate", "at_most": -1}, "it is a share, from 0 to 1"),
+        ("limits", {"figure": "perplexity_domain", "at_most": 0.5}, "no perplexity is below 1"),
+        ("limits", {"figure": "helpfulness", "at_least": float("nan")}, "finite number"),
+        (
+            "against_champion",
+            {"figure": "helpfulness", "higher_is_better": True},
+            "helpfulness names neither of max_loss and min_gain; give one",
+        ),
+        (
+            "against_champion",
+            {"figure": "helpfulness", "higher_is_better": True, "max_loss": 0.1, "min_gain": 0},
+            "helpfulness names both of max_loss and min_gain; give one",
+        ),
+        (
+            "against_champion",
+            {"figure": "helpfulness", "higher_is_better": True, "max_loss": 5},
+            "write max_loss: 0.05 for 5 per cent; or add in_percent: true",
+        ),
+        (
+            "against_champion",
+            {"figure": "perplexity_domain", "higher_is_better": True, "max_loss": 5},
+            "has higher_is_better: true, and lower is better; set it to false",
+        ),
+    ],
+)
+def test_a_gate_that_can_not_hold_is_refused(
+    values: dict[str, Any], rules: str, rule: dict[str, Any], message: str
+) -> None:
+    values["promotion"][rules].append(rule)
+    with pytest.raises(ValueError, match=message):
         Recipe(**values)
 
 
@@ -291,6 +386,7 @@ def test_the_longest_sequence_is_of_stages_that_run(
     values: dict[str, Any], section: str, changes: dict[str, Any], fields: str, longest: int
 ) -> None:
     values[section] |= changes
+    values["promotion"]["limits"] = [{"figure": "fact_accuracy", "at_least": 0.5}]
     preflight = Recipe(**values).preflight
     assert preflight.longest_sequence == longest
     assert preflight.longest_fields.startswith(fields)

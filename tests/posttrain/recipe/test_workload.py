@@ -26,6 +26,7 @@ def test_every_stage_with_a_model_is_there_and_no_other(values: dict[str, Any]) 
     assert list(stages(PostTrainingRecipe(**values))) == training
     assert list(stages(Recipe(**values))) == ["base_finetune", "sft", "evaluate"]
     values["base_finetune"]["method"] = "none"
+    values["promotion"]["limits"] = [{"figure": "fact_accuracy", "at_least": 0.5}]
     assert list(stages(Recipe(**values))) == ["sft", "evaluate"]
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
-from posttrain.registry.gate import Champion, judge, judge_comparison, judge_limit
+from posttrain.registry.comparison import Champion
+from posttrain.registry.gate import as_metrics, judge, judge_limit
 from tests import samples
 
 SEEN = samples.evaluation(**{"fact_accuracy.A": 0.9, "perplexity_domain": 3.0})
@@ -51,78 +52,68 @@ def test_a_nan_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "higher", "bar", "max_loss", "passed"),
+    ("bound", "passed", "undecided"),
     [
-        ("fact_accuracy.A", True, 0.92, 0.02, True),  # 0.92 - 0.9 is 0.020000000000000018
-        ("fact_accuracy.A", True, 0.93, 0.02, False),
-        ("fact_accuracy.A", True, 0.5, 0.0, True),
-        ("perplexity_domain", False, 2.5, 0.5, True),
-        ("perplexity_domain", False, 2.4, 0.5, False),
+        ({"at_least": 0.84}, True, False),
+        ({"at_least": 0.86}, False, True),  # 0.9 is above it, and the interval's end is not
+        ({"at_least": 0.91}, False, False),
+        ({"at_most": 0.95}, True, False),
+        ({"at_most": 0.92}, False, True),
     ],
 )
-def test_the_champion_may_be_better_by_the_accepted_loss(
-    name: str, higher: bool, bar: float, max_loss: float, passed: bool
+def test_a_confident_limit_asks_the_whole_interval(
+    bound: dict[str, float], passed: bool, undecided: bool
 ) -> None:
-    champion = Champion(3, samples.evaluation(**{name: bar}))
-    comparison = Comparison(figure=name, higher_is_better=higher, max_loss=max_loss)
-    assert judge_comparison(SEEN, champion, comparison).passed is passed
+    limit = Limit(figure="fact_accuracy.A", confident=True, **bound)  # 0.852 to 0.948
+    outcome = judge_limit(SEEN, limit)
+    assert (outcome.passed, outcome.is_undecided) == (passed, undecided)
+    assert "is 0.9 (95 %: 0.852 to 0.948); required: at" in outcome.reason
+    assert outcome.reason.endswith("with 95 % confidence")
 
 
-def test_other_held_out_data_do_not_compare() -> None:
-    champion = Champion(3, samples.evaluation(held_out_hash="0" * 64, **{"fact_accuracy.A": 0.1}))
-    outcome = judge_comparison(
-        SEEN, champion, Comparison(figure="fact_accuracy.A", higher_is_better=True)
-    )
-    assert not outcome.passed
-    assert "other held-out data (000000000000, here ffffffffffff)" in outcome.reason
-
-
-@pytest.mark.parametrize(
-    ("theirs", "reason"),
-    [
-        ("q" * 64, "arc_easy.acc is 0.6, 0.1 worse than 0.7"),
-        ("0" * 64, "other held-out data (000000000000, here qqqqqqqqqqqq)"),
-        (None, "was not measured of the champion (version 3)"),
-    ],
-)
-def test_benchmarks_compare_by_what_they_ask(theirs: str | None, reason: str) -> None:
-    """Whatever else was measured, and on what."""
-    ours = samples.with_benchmark(SEEN, 0.6, "q" * 64)
-    others = samples.evaluation(held_out_hash="0" * 64)
-    champion = others if theirs is None else samples.with_benchmark(others, 0.7, theirs)
-    comparison = Comparison(figure="harness.arc_easy.acc", higher_is_better=True)
-    outcome = judge_comparison(ours, Champion(3, champion), comparison)
-    assert not outcome.passed
-    assert reason in outcome.reason
-
-
-def test_a_champion_without_evaluation_fails_the_comparison() -> None:
-    comparison = Comparison(figure="fact_accuracy.A", higher_is_better=True)
-    assert not judge_comparison(SEEN, Champion(3, None), comparison).passed
+def test_a_confident_limit_needs_a_standard_error() -> None:
+    seen = samples.with_benchmark(SEEN, 0.6, "q" * 64)
+    limit = Limit(figure="harness.arc_easy.f1", at_least=0.5)
+    assert judge_limit(seen, limit).passed
+    outcome = judge_limit(seen, limit.model_copy(update={"confident": True}))
+    assert (outcome.passed, outcome.is_undecided) == (False, True)
+    assert "is 0.6, without a standard error; required" in outcome.reason
 
 
 def test_without_a_champion_only_the_limits_count() -> None:
     recipe = PromotionRecipe(
         limits=(Limit(figure="fact_accuracy.A", at_least=0.8),),
-        against_champion=(Comparison(figure="fact_accuracy.A", higher_is_better=True),),
+        against_champion=(
+            Comparison(figure="fact_accuracy.A", higher_is_better=True, max_loss=0.1),
+        ),
     )
     assert len(judge(SEEN, None, recipe)) == 1
     assert len(judge(SEEN, Champion(3, SEEN), recipe)) == 2
 
 
-@pytest.mark.parametrize("figure", ["perplexity_domain", "perplexity_answers"])
-def test_alignment_09_perplexity_is_not_compared_across_tokenizers(figure: str) -> None:
-    champion = Champion(3, samples.evaluation(tokenizer_hash="0" * 64, **{figure: 100.0}))
-    outcome = judge_comparison(SEEN, champion, Comparison(figure=figure, higher_is_better=False))
-    assert not outcome.passed
-    assert "(version 3) has another tokenizer (000000000000, here" in outcome.reason
-    assert outcome.reason.endswith("compare bits_per_byte_domain in its place")
+def test_an_outcome_holds_what_it_saw() -> None:
+    limit = Limit(stage="base_finetune", figure="fact_cloze", at_least=0.5, at_most=0.9)
+    outcome = judge_limit(SEEN, limit)
+    assert (outcome.stage, outcome.at_least, outcome.at_most) == ("base_finetune", 0.5, 0.9)
+    figure = SEEN.figure("base_finetune", "fact_cloze")
+    assert figure is not None
+    assert (outcome.interval, outcome.num) == (figure.bounds, figure.num)
+    assert outcome.gain_interval is None
 
 
-def test_alignment_09_bits_per_byte_is_compared_across_tokenizers() -> None:
-    champion = Champion(3, samples.evaluation(tokenizer_hash="0" * 64, bits_per_byte_domain=1.2))
-    better = samples.evaluation(bits_per_byte_domain=1.1)
-    worse = samples.evaluation(bits_per_byte_domain=1.3)
-    comparison = Comparison(figure="bits_per_byte_domain", higher_is_better=False)
-    assert judge_comparison(better, champion, comparison).passed
-    assert not judge_comparison(worse, champion, comparison).passed
+def test_the_tracker_sees_every_rule() -> None:
+    recipe = PromotionRecipe(
+        limits=(Limit(figure="fact_accuracy.A", at_least=0.95),),
+        against_champion=(
+            Comparison(figure="fact_accuracy.A", higher_is_better=True, max_loss=0.1),
+        ),
+    )
+    found = as_metrics(judge(SEEN, Champion(3, SEEN), recipe))
+    assert found["gate/passed"] == 0.0
+    rule = "gate/final.fact_accuracy.A"
+    assert found[f"{rule}.limit_passed"] == 0.0
+    assert found[f"{rule}.against_champion_passed"] == 1.0
+    assert (found[f"{rule}.value"], found[f"{rule}.at_least"]) == (0.9, 0.95)
+    assert (found[f"{rule}.gain"], found[f"{rule}.needed_gain"]) == (0.0, -0.1)
+    assert found[f"{rule}.gain_low"] == -found[f"{rule}.gain_high"] < 0
+    assert f"{rule}.at_most" not in found
