@@ -13,7 +13,7 @@ from tests.promoting_on_server import Api, on_server
 from tests.zenml_server import ZenMLServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE_MS = 90_000
+PATIENCE_MS = 180_000  # a busy machine with two cores
 
 pytestmark = pytest.mark.slow
 if CHROMIUM is None:

@@ -67,4 +67,4 @@ def test_an_answer_to_a_paused_run_starts_a_new_orchestrator_pod(team: OnKuberne
     assert done.returncode == 0, done.stderr + team.cluster.logs()
     assert model.aliases == {"challenger": 1, "champion": 1}
     assert len(orchestrators(team)) == 2
-    assert set(team.step_jobs()) == {"challenger", "gate", "decide"}  # none of them twice
+    assert team.step_jobs() == {}  # steps of a dynamic pipeline run in the orchestrator's pod
