@@ -14,6 +14,7 @@ from posttrain.artifacts import (
     TrainedOn,
     sha256_of,
 )
+from posttrain.profiles import DataDrift, DimensionDrift, RoleDrift, Shift
 from posttrain.reports import (
     Benchmark,
     Evaluation,
@@ -25,6 +26,7 @@ from posttrain.reports import (
     ScoredAnswers,
     Stage,
     StageEvaluation,
+    StepCost,
 )
 
 ALIGNED: tuple[Stage, ...] = ("ppo", "self_critique", "rlaif")
@@ -238,6 +240,8 @@ def evaluation(
         held_out_hash=held_out_hash,
         data_hashes={"corpus": sha256_of("corpus")},
         policy_hash=policy_hash,
+        costs=COSTS if last in ALIGNED[1:] else (),
+        drift=DRIFT if last in ALIGNED[1:] else None,
     )
 
 
@@ -306,6 +310,57 @@ DATA = {
     "preferences": {"rows": 3_194, "quarantined": 61},
     "prompts": {"rows": 462, "quarantined": 9},
 }
+COSTS = (
+    StepCost(
+        step="ingest",
+        wall_seconds=2.3,
+        cpu_seconds=2.2,
+        tokens={},
+        bytes_at_start=300 * 2**20,
+        peak_bytes=400 * 2**20,
+        peak_gpu_bytes=None,
+    ),
+    StepCost(
+        step="tokenize",
+        wall_seconds=70.0,
+        cpu_seconds=125.0,
+        tokens={"encoded": 402_118},
+        bytes_at_start=400 * 2**20,
+        peak_bytes=2**30,
+        peak_gpu_bytes=None,
+    ),
+    StepCost(
+        step="ppo",
+        wall_seconds=3_665.0,
+        cpu_seconds=3_720.0,
+        tokens={"trained": 81_000, "generated": 9_300},
+        bytes_at_start=2**30,
+        peak_bytes=4_000 * 2**20,
+        peak_gpu_bytes=None,
+    ),
+)
+DRIFT = DataDrift(
+    champion=3,
+    note="",
+    roles=(
+        RoleDrift(
+            role="instructions",
+            num_rows=5_302,
+            num_rows_then=4_100,
+            dimensions=(
+                DimensionDrift(
+                    dimension="length",
+                    psi=0.31,
+                    num_bins=10,
+                    expected=0.01,
+                    chance=0.03,
+                    level="beyond",
+                    shifts=(Shift(bin="8–16", then=0.1, now=0.3),),
+                ),
+            ),
+        ),
+    ),
+)
 LINEAGE = {
     "zenml_run": "fine_tuning-2026_11_21-01_24_47_120883",
     "git_commit": "3d46a1200fbc1c4f8dd1f0c1ad3a4b1f0a7c9e11",

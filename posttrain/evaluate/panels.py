@@ -105,35 +105,40 @@ def score_panel(evaluation: Evaluation) -> Panel | None:
 
 
 def frontier_panel(evaluation: Evaluation, history: History) -> Panel | None:
-    """Score against KL: PPO's way through its iterations, and where each stage stands.
-
-    In standard deviations of SFT's scores above SFT, which is what PPO's own curve counts in.
-    """
-    stages = {stage.stage: stage for stage in evaluation.stages}
-    if (sft := stages.get("sft")) is None:
+    """Score against KL: PPO's way through its iterations, and where each stage stands."""
+    points = frontier_points(evaluation)
+    if len(points) < 2:
         return None
-    mean, std = (sft.figures.get(name) for name in ("mean_score", "score_std"))
-    if mean is None or std is None or not std.value > 0:
-        return None
-    points = [charts.Point("sft", 0.0, 0.0, None, _scaled(mean.bounds, mean, std))]
-    points += [
-        _point(stage, stage.figures["mean_score"], stage.figures["kl_to_sft"], mean, std)
-        for stage in evaluation.stages
-        if {"mean_score", "kl_to_sft"} <= stage.figures.keys()
-    ]
     path = [
         (kl, score)
         for point in history
         if charts.finite(kl := point.get("kl")) and charts.finite(score := point.get("score"))
     ]
-    if len(points) < 2:
-        return None
     line = charts.Series("path", [kl or 0.0 for kl, _ in path], [score or 0.0 for _, score in path])
-    legend = [both(stage_label, point.stage) for point in points]
+    legend = tuple(both(stage_label, point.stage) for point in points)
     note = say("page.iterations") if path else plain("")
     key = _key("frontier", "kl")
     svg = charts.frontier(key, line, points)
-    return Panel(key, say("page.frontier_chart"), note, tuple(legend), svg)
+    return Panel(key, say("page.frontier_chart"), note, legend, svg)
+
+
+def frontier_points(evaluation: Evaluation) -> list[charts.Point]:
+    """Each stage's KL to SFT, and its score in standard deviations of SFT's scores above SFT.
+
+    PPO's own curve counts in them. Empty where there is no reward model.
+    """
+    mean, std = (evaluation.figure("sft", name) for name in ("mean_score", "score_std"))
+    if mean is None or std is None or not std.value > 0:
+        return []
+    start = charts.Point("sft", 0.0, 0.0, None, _scaled(mean.bounds, mean, std))
+    return [
+        start,
+        *(
+            _point(stage, stage.figures["mean_score"], stage.figures["kl_to_sft"], mean, std)
+            for stage in evaluation.stages
+            if {"mean_score", "kl_to_sft"} <= stage.figures.keys()
+        ),
+    ]
 
 
 def _point(

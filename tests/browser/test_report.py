@@ -1,4 +1,7 @@
-"""The report in a real browser: nothing logged, nothing fetched, the verdict within the frame."""
+"""The report in a real browser: nothing logged, nothing fetched, the verdict within the frame.
+
+At the width of a desktop and of a phone, in both languages, light and dark.
+"""
 
 import html
 import shutil
@@ -9,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, Route, expect, sync_playwright
 
+from posttrain.evaluate.language import in_language
 from posttrain.evaluate.report import render
-from posttrain.recipe.promotion import Limit, PromotionRecipe
+from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.registry.gate import judge
 from tests import samples
 
@@ -31,13 +35,28 @@ if CHROMIUM is None:
     ]
 
 
+WIDTHS = (1280, 390)
+LANGUAGES = ("en", "ko")
+SAID = {"en": "Not fit to promote: falls short in", "ko": "승격 불가: 기준 미달"}
+
+
 @pytest.fixture(scope="module")
 def page() -> str:
-    evaluation = samples.evaluation(last="self_critique")
-    gate = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.85),))
+    evaluation = samples.evaluation(last="rlaif")
+    gate = PromotionRecipe(
+        limits=(
+            Limit(figure="fact_accuracy.A", at_least=0.99),
+            Limit(figure="helpfulness", at_least=0.99),
+            Limit(figure="violation_rate", at_most=0.2),
+        ),
+        against_champion=(
+            Comparison(figure="fact_accuracy", higher_is_better=True, max_loss=0.05),
+        ),
+        automatic=False,
+    )
     outcomes = judge(evaluation, None, gate)
-    histories = samples.histories("self_critique")
-    return render(evaluation, histories, outcomes, samples.DATA, samples.LINEAGE)
+    histories = samples.histories("rlaif")
+    return render(evaluation, histories, outcomes, samples.DATA, samples.LINEAGE, gate)
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +112,98 @@ def framed(content: str, width: int, height: int) -> str:
     )
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_console_stays_silent_and_nothing_is_fetched(
+def choose(page: Page | FrameLocator, language: str) -> None:
+    """As a reader does: by its name above the verdict."""
+    page.locator(f"label[for=language-{language}]").click()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_console_stays_silent_nothing_is_fetched_and_nothing_overflows(
+    browser: Browser, page: str, tmp_path: Path, width: int, language: str, dark: bool
+) -> None:
+    with opened(browser, tmp_path / "page.html", page, (width, 800), dark) as seen:
+        choose(seen.page, language)
+        expect(seen.page.locator("h1")).to_contain_text(SAID[language])
+        widths = seen.page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert widths == [width, width]
+        assert seen.console == []
+        assert seen.requests == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_verdict_and_its_reasons_stand_in_the_first_384_pixels(
+    browser: Browser, page: str, tmp_path: Path, width: int, language: str
+) -> None:
+    with opened(browser, tmp_path / "page.html", page, (width, 800)) as seen:
+        choose(seen.page, language)
+        seen.page.evaluate("window.scrollTo(0, 0)")
+        reasons = seen.page.locator(".story li.bad")
+        assert reasons.count() == 2  # of three limits
+        for one in (seen.page.locator("h1"), reasons.nth(0), reasons.nth(1)):
+            box = one.bounding_box()
+            assert box is not None
+            assert box["height"] > 0
+            assert box["y"] + box["height"] <= FRAME
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_one_language_shows_at_a_time(
     browser: Browser, page: str, tmp_path: Path, width: int
 ) -> None:
     with opened(browser, tmp_path / "page.html", page, (width, 800)) as seen:
-        expect(seen.page.get_by_text("Meets its limit").first).to_be_visible()
-        assert seen.console == []
-        assert seen.requests == []
+        for language, other in (("en", "ko"), ("ko", "en")):
+            choose(seen.page, language)
+            assert seen.page.locator(f".{other}:visible").count() == 0
+            assert seen.page.locator(f"h2 .{language}:visible").count() > 8
+            assert seen.page.locator(f"svg .{language}:visible").count() > 8
+
+
+def test_the_language_is_chosen_by_keyboard(browser: Browser, page: str, tmp_path: Path) -> None:
+    with opened(browser, tmp_path / "page.html", page, (1280, 800)) as seen:
+        seen.page.keyboard.press("Tab")
+        outline = seen.page.locator("label[for=language-en]").evaluate(
+            "e => getComputedStyle(e).outlineStyle"
+        )
+        assert outline == "solid"  # who goes by keyboard sees where they are
+        seen.page.keyboard.press("ArrowRight")
+        expect(seen.page.locator("h1")).to_contain_text(SAID["ko"])
+        seen.page.keyboard.press("ArrowLeft")
+        expect(seen.page.locator("h1")).to_contain_text(SAID["en"])
+
+
+def test_the_language_is_chosen_within_the_dashboards_sandbox(
+    browser: Browser, page: str, tmp_path: Path
+) -> None:
+    with opened(browser, tmp_path / "page.html", framed(page, 700, FRAME), (700, FRAME)) as seen:
+        frame = seen.page.frame_locator("iframe")
+        choose(frame, "ko")
+        expect(frame.locator("h1")).to_contain_text(SAID["ko"])
+        expect(frame.locator("h1")).to_be_in_viewport(ratio=1)
+
+
+def test_a_page_turned_to_korean_opens_in_it(browser: Browser, page: str, tmp_path: Path) -> None:
+    with opened(browser, tmp_path / "page.html", in_language(page, "ko"), (390, 800)) as seen:
+        expect(seen.page.locator("h1")).to_contain_text(SAID["ko"])
+        assert seen.page.locator("html").get_attribute("lang") == "ko"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_chart_has_a_name_in_the_language_that_shows(
+    browser: Browser, page: str, tmp_path: Path, language: str
+) -> None:
+    named = {"en": "Score above SFT against KL", "ko": "KL에 따른 SFT 대비 점수"}
+    with opened(browser, tmp_path / "page.html", page, (1280, 800)) as seen:
+        choose(seen.page, language)
+        expect(seen.page.get_by_role("img", name=named[language])).to_be_visible()
+        other = named["ko" if language == "en" else "en"]
+        expect(seen.page.get_by_role("img", name=other)).to_have_count(0)
 
 
 def test_a_page_that_fetches_would_be_seen(browser: Browser, tmp_path: Path) -> None:
@@ -126,11 +229,3 @@ def test_the_verdict_stands_within_the_dashboards_frame(
     with opened(browser, tmp_path / "page.html", content, (700, FRAME)) as seen:
         verdict = seen.page.frame_locator("iframe").locator("h1")
         expect(verdict).to_be_in_viewport(ratio=1)
-
-
-def test_a_phone_does_not_scroll_sideways(browser: Browser, page: str, tmp_path: Path) -> None:
-    with opened(browser, tmp_path / "page.html", page, (390, 800)) as seen:
-        widths = seen.page.evaluate(
-            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-        )
-    assert widths == [390, 390]

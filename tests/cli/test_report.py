@@ -51,7 +51,10 @@ def document(store: Path) -> dict[str, Any]:
 
 
 def test_the_json_has_every_key(document: dict[str, Any]) -> None:
-    assert list(document) == ["run", "seconds", "stages", "reward_model", "data", "promotion"]
+    assert list(document) == [
+        *("run", "seconds", "stages", "reward_model", "data", "cost", "promotion"),
+    ]
+    assert document["cost"] == []
     assert document["run"].startswith("fine_tuning-")
     assert document["seconds"] > 0
     assert document["reward_model"] is None
@@ -87,12 +90,24 @@ def test_a_stage_has_nulls_where_it_has_no_figure(document: dict[str, Any]) -> N
 def test_the_table_says_the_verdict_and_why(store: Path) -> None:
     done = python(store, *MAIN)
     assert done.returncode == 0, done.stderr
-    assert "Falls short in fact accuracy A" in done.stdout
+    assert "Not fit to promote: falls short in fact accuracy A" in done.stdout
     assert "Version 3 was not promoted:" in done.stdout
-    assert "Quarantined: email 3, too_long 1" in done.stdout
+    assert "Quarantined: e-mail address 3, too long 1" in done.stdout
     page = store / ".posttrain" / "report.html"
     assert page.as_uri() in done.stderr
     assert "달무리실" in page.read_text(encoding="utf-8")
+
+
+def test_table_and_page_speak_korean_where_asked(store: Path) -> None:
+    done = python(store, *MAIN, "--language", "ko")
+    assert done.returncode == 0, done.stderr
+    assert "승격 불가: 기준 미달 (사실 정확도 A)" in done.stdout
+    assert "SFT가 답변하는 법을 학습했습니다: 사실 정확도" in done.stdout
+    assert "격리된 행: 이메일 주소 3, 길이 초과 1" in done.stdout
+    assert "최종 단계 사실 정확도 A: 0.95, 95 % 신뢰구간" in done.stdout
+    page = (store / ".posttrain" / "report.html").read_text(encoding="utf-8")
+    assert '<html lang="ko">' in page
+    assert page.count(" checked>") == 1
 
 
 def test_without_a_run_it_says_what_to_do(tmp_path: Path) -> None:

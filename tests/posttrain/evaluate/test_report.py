@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from posttrain.evaluate.panels import frontier_panel, frontier_points
 from posttrain.evaluate.report import render
-from posttrain.recipe.promotion import Limit, PromotionRecipe
+from posttrain.evaluate.tables import cost_table, drift_table
+from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import Evaluation, RuleOutcome, Stage
 from tests import samples
@@ -55,6 +57,20 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
+HEADING = re.compile(r'<h2[^>]*>(?:<span class="en" lang="en">)?(.*?)<')
+
+
+def headings(text: str) -> list[str]:
+    """Of the sections, in English."""
+    return HEADING.findall(text)
+
+
+def in_english(text: str) -> str:
+    """A page without its Korean, as its reader sees it."""
+    text = re.sub(r'<(span|tspan) class="ko" lang="ko">.*?</\1>', "", text)
+    return re.sub(r'<(span|tspan) class="en" lang="en">(.*?)</\1>', r"\2", text)
+
+
 def read(text: str) -> Reader:
     reader = Reader()
     reader.feed(text)
@@ -85,21 +101,34 @@ def test_names_within_the_page_are_unique_and_found() -> None:
 
 def test_the_verdict_comes_first() -> None:
     text = page(**{"fact_accuracy.A": 0.5})
-    assert text.index("Falls short in fact accuracy A") < text.index("<h2>")
-    assert "Meets its limit" in page()
+    verdict = text.index("Not fit to promote: falls short in fact accuracy A")
+    why = text.index("required: at least 0.85")
+    assert verdict < why < text.index("<h2>")
+    assert "Fit to promote: meets its limit" in page()
+
+
+def test_what_is_decided_later_is_said() -> None:
+    comparison = Comparison(figure="fact_accuracy", higher_is_better=True, max_loss=0.05)
+    asked = GATE.model_copy(update={"against_champion": (comparison,), "automatic": False})
+    evaluation = samples.evaluation()
+    later = render(evaluation, {}, judge(evaluation, None, asked), None, {}, asked)
+    assert "promote compares fact accuracy with the champion&#39;s; a person decides" in later
+    assert "Before the alias moves" not in page("sft")
 
 
 def test_every_section_is_there() -> None:
-    headings = re.findall(r"<h2>(.*?)</h2>", page())
-    assert headings == [
+    assert headings(page()) == [
         "Limits",
         "Stages",
-        "Training",
-        "Reward model",
+        "Reward and KL",
         "Score and length",
-        "Critique and revision",
+        "Reward model",
         "Answers",
+        "Critique and revision",
+        "Training",
         "Data",
+        "Drift",
+        "Cost",
         "Lineage",
     ]
     for words in ("0.92–0.98", "5,998", samples.LINEAGE["git_commit"], "저기요, 달무리실"):
@@ -107,11 +136,12 @@ def test_every_section_is_there() -> None:
 
 
 def test_the_reward_model_is_told_in_words() -> None:
-    rows = dict(re.findall(r'<tr.*?><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page("ppo")))
+    text = in_english(page("ppo"))
+    rows = dict(re.findall(r'<tr.*?><th scope="row">(.*?)</th><td>(.*?)</td></tr>', text))
     assert rows["Wrong value"] == "0.83"
     assert rows["Mean gap of confidence and accuracy"] == "0.04"
     assert rows["Pairs of like length"] == "212"
-    assert "31 / 369 pairs" in page("ppo")
+    assert "31 / 369 pairs" in text
 
 
 def test_a_reward_model_without_bins_has_no_chart() -> None:
@@ -130,15 +160,15 @@ def test_the_critic_is_judged_where_it_speaks() -> None:
 def test_what_is_absent_takes_no_room() -> None:
     evaluation = samples.evaluation(last="base_finetune")
     text = render(evaluation, {}, (), None, {})
-    assert re.findall(r"<h2>(.*?)</h2>", text) == ["Stages", "Answers", "Lineage"]
+    assert headings(text) == ["Stages", "Answers", "Lineage"]
     assert "no limits were set" in text
 
 
 def test_charts_are_well_formed_and_follow_the_page() -> None:
     charts = re.findall(r"<svg.*?</svg>", page(), flags=re.DOTALL)
     assert (
-        len(charts) == 8 + 8 + 1 + 1
-    )  # figures by stage, curves, calibration, score against length
+        len(charts) == 8 + 8 + 1 + 1 + 1
+    )  # figures by stage, curves, calibration, score against length, frontier
     for chart in charts:
         ET.fromstring(chart)
         assert not re.search(r"(?:fill|stroke): #", chart.replace("#000000", ""))
@@ -150,7 +180,8 @@ def test_a_curve_with_a_gap_is_drawn() -> None:
     empty = [{"step": 1.0, "loss": None}]
     histories = {"sft": points, "ppo": empty, "base_finetune": []}
     text = render(samples.evaluation(), histories, (), None, {})
-    assert re.findall(r"<h3>(.*?)</h3>", text) == ["SFT"]
+    assert "SFT" in re.findall(r"<h3>(.*?)</h3>", text)
+    assert "PPO" not in re.findall(r"<h3>(.*?)</h3>", text)
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", "</style><img src=x>", '"><b>'])
@@ -189,8 +220,7 @@ def test_an_empty_answer_is_shown_as_nothing() -> None:
 
 def test_both_rounds_stand_in_the_report() -> None:
     page = render(samples.evaluation(last="rlaif"), {}, (), None, {})
-    for heading in ("<h2>Reward model</h2>", "<h2>Second reward model</h2>", "<h2>AI judge</h2>"):
-        assert heading in page
+    assert {"Reward model", "Second reward model", "AI judge"} <= set(headings(page))
     assert "its score drives PPO" in page
     assert "its score drives RLAIF" in page
     assert "Second reward model&#39;s score, mean" in page
@@ -210,12 +240,63 @@ def test_a_benchmark_stands_in_the_table_with_the_interval_that_it_has() -> None
     evaluation = samples.with_benchmark(samples.evaluation(last="ppo"), 0.612, "q" * 64)
     text = render(evaluation, samples.histories("ppo"), (), samples.DATA, samples.LINEAGE)
     accuracy, f1 = (
-        re.search(rf'<tr><th scope="row">arc_easy, {metric}</th>(.*)</tr>', text)
+        re.search(rf'<tr><th scope="row">arc_easy, {metric}</th>(.*)</tr>', in_english(text))
         for metric in ("acc", "f1")
     )
-    none = '<td><span class="none">–</span></td>'
+    none = '<td class="none">–</td>'
     assert accuracy is not None
     assert f1 is not None
     assert accuracy[1].count(none) == 2  # Base FT and SFT are not asked
     assert accuracy[1].count("<td>0.61<small>0.59–0.63</small></td>") == 2
-    assert f1[1].count("<td>0.61<small></small></td>") == 2
+    assert f1[1].count("<td>0.61</td>") == 2
+
+
+def test_the_frontier_counts_in_sfts_standard_deviations() -> None:
+    evaluation = samples.evaluation(last="self_critique", mean_score=3.0, kl_to_sft=2.0)
+    sft = next(stage for stage in evaluation.stages if stage.stage == "sft")
+    wide = sft.figures["score_std"].model_copy(update={"value": 2.0})
+    doubled = sft.model_copy(update={"figures": sft.figures | {"score_std": wide}})
+    stages = tuple(doubled if one.stage == "sft" else one for one in evaluation.stages)
+    points = frontier_points(evaluation.model_copy(update={"stages": stages}))
+    assert [(point.stage, point.kl, point.score) for point in points] == [
+        ("sft", 0.0, 0.0),
+        ("ppo", 1.55, 0.83),
+        ("self_critique", 2.0, 1.5),
+    ]
+    assert points[1].kl_bounds == pytest.approx((1.43, 1.69))
+
+
+def test_where_only_sft_was_scored_there_is_no_frontier() -> None:
+    assert frontier_panel(samples.evaluation(), ()) is None
+
+
+def test_what_the_steps_took_is_added_up() -> None:
+    table = cost_table(samples.COSTS)
+    assert table is not None
+    said = [[value.en for value, _ in row.cells] for row in table.rows]
+    assert said == [
+        ["2.3 s", "2.2 s", "–", "–", "400 MiB"],
+        ["1:10", "2:05", "402,118 encoded", "5,745", "1.0 GiB"],
+        ["1:01:05", "1:02:00", "81,000 trained, 9,300 generated", "25", "3.9 GiB"],
+        ["1:02:17", "1:04:07", "", "", "3.9 GiB"],
+    ]
+    assert cost_table(()) is None
+
+
+def test_a_gpus_memory_has_a_column_where_there_is_one() -> None:
+    on_gpu = samples.COSTS[-1].model_copy(update={"peak_gpu_bytes": 5 * 2**30})
+    table = cost_table((samples.COSTS[0], on_gpu))
+    assert table is not None
+    assert [row.cells[-1][0].en for row in table.rows] == ["–", "5.0 GiB", "5.0 GiB"]
+
+
+def test_drift_is_told_with_what_moved() -> None:
+    (row,) = drift_table(samples.DRIFT).rows
+    assert row.label.ko == "지시문, 길이"
+    assert [value.en for value, _ in row.cells] == [
+        "beyond the limit",
+        "0.310",
+        "0.010",
+        "0.030",
+        "8–16 10.0% → 30.0%",
+    ]

@@ -2,19 +2,21 @@
 
 import pytest
 
+from posttrain.align.ppo_health import signs
+from posttrain.evaluate.language import in_words, plain
 from posttrain.evaluate.verdict import (
     critique_sentence,
     entropy_sentence,
     headline,
     judge_sentence,
     length_sentence,
-    outcome_sentence,
     reward_sentences,
     stage_sentences,
     warning_sentences,
 )
-from posttrain.evaluate.wording import figure_label, figure_names, in_words, number
-from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers
+from posttrain.evaluate.wording import figure_label, figure_names, number
+from posttrain.recipe.ppo import PpoHealth
+from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers, Training
 from tests import samples
 
 
@@ -27,30 +29,28 @@ def outcome(figure: str, passed: bool) -> RuleOutcome:
     ("outcomes", "said"),
     [
         ((), "Measured; no limits were set"),
-        ((outcome("helpfulness", True),), "Meets its limit"),
-        ((outcome("helpfulness", True), outcome("fact_cloze", True)), "Meets all 2 limits"),
+        ((outcome("helpfulness", True),), "Fit to promote: meets its limit"),
+        (
+            (outcome("helpfulness", True), outcome("fact_cloze", True)),
+            "Fit to promote: meets all 2 limits",
+        ),
         (
             (outcome("fact_accuracy.A", False), outcome("violation_rate", False)),
-            "Falls short in fact accuracy A and violation rate",
+            "Not fit to promote: falls short in fact accuracy A and violation rate",
         ),
         (
             (*(outcome(name, False) for name in ("a", "b", "c")), outcome("d", True)),
-            "Falls short in 3 of 4 limits",
+            "Not fit to promote: falls short in 3 of 4 limits",
         ),
     ],
 )
 def test_the_headline_names_what_falls_short(outcomes: tuple[RuleOutcome, ...], said: str) -> None:
-    assert headline(outcomes) == said
-
-
-def test_an_outcome_calls_things_by_their_labels() -> None:
-    said = outcome_sentence(outcome("fact_accuracy.A", False))
-    assert said == "Fact accuracy A of Base FT is 0.5; required: at least 0.7"
+    assert headline(outcomes).en == said
 
 
 def test_each_stage_says_what_it_did() -> None:
     told = stage_sentences(samples.evaluation(last="self_critique"))
-    said = [f"{one.lead}: {one.detail}".replace("\u00a0", " ") for one in told]
+    said = [f"{one.lead.en}: {one.detail.en}".replace("\u00a0", " ") for one in told]
     assert said == [
         "Base FT learned the domain: perplexity 1,581 → 2.62, fact cloze 0.00 → 0.83",
         "SFT learned to answer: fact accuracy 0.21 → 0.94, helpfulness 0.18 → 0.92, "
@@ -64,12 +64,12 @@ def test_each_stage_says_what_it_did() -> None:
 
 def test_a_stage_that_failed_says_so() -> None:
     worse = stage_sentences(samples.evaluation(last="sft", fact_accuracy=0.05))[-1]
-    assert (worse.lead, worse.good) == ("SFT did not learn to answer", False)
+    assert (worse.lead.en, worse.good) == ("SFT did not learn to answer", False)
 
 
 def test_overlapping_intervals_claim_nothing() -> None:
     same = stage_sentences(samples.evaluation(last="sft", fact_accuracy=0.22))[-1]
-    assert (same.lead, same.good) == ("SFT made no clear difference", None)
+    assert (same.lead.en, same.good) == ("SFT made no clear difference", None)
 
 
 def test_other_probes_are_stated_without_a_judgement() -> None:
@@ -77,8 +77,8 @@ def test_other_probes_are_stated_without_a_judgement() -> None:
     unit = Figure(value=0.5, low=0.4, high=0.6, num=10)
     stages = [s.model_copy(update={"figures": {"politeness": unit}}) for s in evaluation.stages]
     told = stage_sentences(evaluation.model_copy(update={"stages": tuple(stages)}))
-    assert told[0].lead == "Base FT was measured"
-    assert told[0].detail.startswith("politeness 0.50")
+    assert told[0].lead.en == "Base FT was measured"
+    assert told[0].detail.en.startswith("politeness 0.50")
 
 
 def test_a_summariser_is_judged_by_rouge_l() -> None:
@@ -93,13 +93,13 @@ def test_a_summariser_is_judged_by_rouge_l() -> None:
     )
     evaluation = samples.evaluation(last="sft").model_copy(update={"stages": stages})
     (told,) = stage_sentences(evaluation)
-    assert (told.lead, told.good) == ("SFT learned to answer", True)
-    assert told.detail == "ROUGE-L 0.12\u00a0→\u00a00.31"
+    assert (told.lead.en, told.good) == ("SFT learned to answer", True)
+    assert told.detail.en == "ROUGE-L 0.12\u00a0→\u00a00.31"
 
 
 def test_the_reward_model_names_its_weakest_kind() -> None:
     (told,) = reward_sentences(samples.evaluation(last="ppo"))
-    assert told.detail.replace("\u00a0", " ") == (
+    assert told.detail.en.replace("\u00a0", " ") == (
         "in 93 % of 400 held-out pairs; least where they differ by wrong value, 83 %"
     )
     assert reward_sentences(samples.evaluation(last="sft")) == []
@@ -107,18 +107,18 @@ def test_the_reward_model_names_its_weakest_kind() -> None:
 
 def test_both_reward_models_and_the_judge_are_told_apart() -> None:
     evaluation = samples.evaluation(last="rlaif")
-    assert [one.lead for one in reward_sentences(evaluation)] == [
+    assert [one.lead.en for one in reward_sentences(evaluation)] == [
         "The reward model prefers the right answer",
         "The second reward model prefers the right answer",
     ]
     judge = judge_sentence(evaluation)
     assert judge is not None
-    assert judge.detail.replace("\u00a0", " ") == (
+    assert judge.detail.en.replace("\u00a0", " ") == (
         "in 91 % of 116 held-out pairs; order alone decides 4 %. 310 of 420 pairs of its own are "
         "kept (dropped: tie 101, unparsable 9)"
     )
     last = stage_sentences(evaluation)[-1]
-    assert f"{last.lead}: {last.detail}".replace("\u00a0", " ") == (
+    assert f"{last.lead.en}: {last.detail.en}".replace("\u00a0", " ") == (
         "RLAIF raised the second reward model's score: second score 0.20 → 1.40, "
         "score 1.71 → 1.80, KL 2.10 → 2.60, violation rate 0.008 → 0.004"
     )
@@ -130,13 +130,13 @@ def test_dpos_gain_is_its_own() -> None:
     dpo = evaluation.model_copy(update={"scored": (evaluation.scored[0], *named)})
     sentence = length_sentence(dpo)
     assert sentence is not None
-    assert sentence.lead == "Length explains part of DPO's gain"
+    assert sentence.lead.en == "Length explains part of DPO's gain"
 
 
 def test_the_critics_worth_is_said() -> None:
     told = critique_sentence(samples.evaluation(last="self_critique"))
     assert told is not None
-    assert told.detail.replace("\u00a0", " ") == "87 % of held-out answers"
+    assert told.detail.en.replace("\u00a0", " ") == "87 % of held-out answers"
     assert critique_sentence(samples.evaluation(last="ppo")) is None
 
 
@@ -172,7 +172,8 @@ def test_labels_read_as_words() -> None:
     assert figure_label("harness.gsm8k.exact_match.strict-match") == (
         "gsm8k, exact_match.strict-match"
     )
-    assert in_words(["a", "b", "c"]) == "a, b and c"
+    assert in_words([plain(name) for name in "abc"]).en == "a, b and c"
+    assert in_words([plain("a")]).en == "a"
 
 
 def scored(sft: list[tuple[int, float]], ppo: list[tuple[int, float]]) -> Evaluation:
@@ -192,14 +193,14 @@ def test_length_that_does_the_work_is_said() -> None:
     # SFT's slope is 0.5 a token; PPO is 4 tokens longer: 2.0 of a gain of 2.0
     sentence = length_sentence(scored([(8, 0.0), (10, 1.0)], [(13, 2.5), (13, 2.5)]))
     assert sentence is not None
-    assert sentence.detail.startswith("2.00 of 2.00; answers are 4.00 tokens longer")
+    assert sentence.detail.en.startswith("2.00 of 2.00; answers are 4.00 tokens longer")
     assert sentence.good is False
 
 
 def test_length_without_a_slope_explains_nothing() -> None:
     sentence = length_sentence(scored([(8, 1.0), (10, 1.0)], [(13, 2.0), (13, 2.0)]))
     assert sentence is not None
-    assert (sentence.lead, sentence.good) == ("Length explains none", True)
+    assert (sentence.lead.en, sentence.good) == ("Length explains none", True)
 
 
 @pytest.mark.parametrize(("last", "good"), [(0.5, True), (0.05, False)])
@@ -207,7 +208,7 @@ def test_entropy_that_collapses_is_said(last: float, good: bool) -> None:
     sentence = entropy_sentence([{"step": 1, "entropy": 0.7}, {"step": 2, "entropy": last}])
     assert sentence is not None
     assert sentence.good is good
-    assert ("collapsed" in sentence.lead) is not good
+    assert ("collapsed" in sentence.lead.en) is not good
 
 
 def test_without_alignment_nothing_is_said() -> None:
@@ -221,5 +222,32 @@ def test_alignment_26_what_training_warned_of_is_said() -> None:
     ailing = evaluation.stages[-1].model_copy(update={"warnings": ("length explains 97%",)})
     warned = evaluation.model_copy(update={"stages": (*evaluation.stages[:-1], ailing)})
     (sentence,) = warning_sentences(warned)
-    assert (sentence.lead, sentence.detail) == ("Warning from PPO", "length explains 97%")
+    assert (sentence.lead.en, sentence.detail.en) == ("Warning from PPO", "length explains 97%")
     assert sentence.good is False
+
+
+def test_alignment_26_a_warning_is_told_in_both_languages() -> None:
+    health = PpoHealth(patience=1, entropy_collapse="warn", repetition="ignore")
+    first = {"entropy": 1.2, "score": 0.0, "length_share": 0.0, "repeated_share": 0.0}
+    last = {"entropy": 0.02, "score": 2.0, "length_share": 0.97, "response_length": 61.0}
+    history = [first | {"step": 1.0}, first | last | {"step": 2.0}]
+    words = tuple(signs(history, health).values())
+    evaluation = samples.evaluation(last="ppo")
+    ailing = evaluation.stages[-1].model_copy(update={"warnings": words})
+    training = Training(
+        stage="ppo",
+        method="lora",
+        num_trainable=1,
+        recipe={"health": health.model_dump()},
+        figures={},
+    )
+    warned = evaluation.model_copy(
+        update={"stages": (*evaluation.stages[:-1], ailing), "trainings": (training,)}
+    )
+    collapse, length = warning_sentences(warned, {"ppo": history})
+    assert (collapse.detail.en, length.detail.en) == words
+    assert collapse.lead.ko == "PPO 경고"
+    assert collapse.detail.ko.startswith("엔트로피가 토큰당 1.20 nat에서 0.02 nat로 떨어져")
+    assert "중 97%가 답변 길이로 설명됩니다" in length.detail.ko
+    untold = warning_sentences(warned)  # without the curve the recorded words stay
+    assert [one.detail.ko for one in untold] == list(words)
