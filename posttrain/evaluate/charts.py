@@ -133,7 +133,7 @@ def scatter(name: str, groups: Sequence[Series]) -> str:
                 group.values,
                 "o",
                 color=color,
-                markersize=3,
+                markersize=4,
                 markeredgewidth=0,
                 alpha=0.55,
             )

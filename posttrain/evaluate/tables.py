@@ -102,7 +102,8 @@ def judge_table(judge: JudgeEvaluation) -> Table:
 
 def data_table(data: Mapping[str, Mapping[str, int]]) -> Table:
     """A row a count: there are few roles and may be many counts."""
-    names = dict.fromkeys(name for counts in data.values() for name in counts)
+    every = dict.fromkeys(name for counts in data.values() for name in counts)
+    names = sorted(every, key=lambda name: name.startswith("quarantined"))  # what is left first
     found = {name: [counts.get(name) for counts in data.values()] for name in names}
     return Table(
         [both(partial(label, "roles"), role) for role in data],

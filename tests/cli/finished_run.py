@@ -9,6 +9,7 @@ from zenml import pipeline, step
 from zenml.types import HTMLString
 
 from posttrain.artifacts import Quarantine, QuarantineFacts
+from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import Evaluation, Promotion
@@ -29,7 +30,10 @@ def validate(folder: str) -> Annotated[Quarantine, "quarantine"]:
 @step
 def evaluate() -> tuple[Annotated[Evaluation, "evaluation"], Annotated[HTMLString, "report"]]:
     """The samples' figures."""
-    return samples.evaluation(last="sft"), HTMLString("<!doctype html><p>달무리실</p>")
+    evaluation = samples.evaluation(last="sft")
+    outcomes = judge(evaluation, None, GATE)
+    page = render(evaluation, samples.histories(), outcomes, samples.DATA, samples.LINEAGE)
+    return evaluation, HTMLString(page)
 
 
 @step

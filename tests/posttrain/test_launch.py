@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from posttrain.artifacts import BaseModel, Policy, Records, Tokens
+from posttrain.cost import costs_of
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.launch import num_processes, run, write_job
@@ -102,6 +103,9 @@ def test_base_ft_on_two_processes_equals_one_that_accumulates(
     weights = "weights/model.safetensors"
     assert_equal_weights(alone.path / weights, together.path / weights)
     assert_equal_curves(alone.path, together.path)
+    one, both = (costs_of([base])[-1] for base in (alone, together))
+    assert both.tokens["trained"] == pytest.approx(one.tokens["trained"], rel=0.05)  # blank rows
+    assert both.peak_bytes - both.bytes_at_start > 2 * 100 * 2**20  # two more interpreters
 
 
 @pytest.mark.slow

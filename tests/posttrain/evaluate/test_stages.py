@@ -11,7 +11,9 @@ from posttrain.artifacts import (
     RewardModelFacts,
 )
 from posttrain.evaluate import bootstrap
+from posttrain.evaluate.language import both
 from posttrain.evaluate.stages import Stages, evaluate, report
+from posttrain.evaluate.wording import stage_label
 from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from tests import samples
@@ -48,6 +50,8 @@ def test_a_run_is_measured_and_told(
     (trained,) = evaluation.trainings
     assert (trained.stage, trained.method) == ("sft", "lora")
     assert trained.recipe["learning_rate"] == 1e-2
+    assert [cost.step for cost in evaluation.costs] == ["evaluate"]  # no step made the others
+    assert evaluation.costs[0].tokens["generated"] > 0
 
     text = report(stages, evaluation, GATE, samples.LINEAGE)
     assert text.count(samples.LINEAGE["zenml_run"]) == 2  # above the verdict, and in the lineage
@@ -74,7 +78,8 @@ def test_a_reward_models_curve_is_shown(
     judged = Stages(stages.tokens, stages.base, stages.domain, stages.assistant, reward)
     evaluation = samples.evaluation(last="ppo")
     text = report(judged, evaluation, GATE, {})
-    assert text.index("<h3>SFT</h3>") < text.index("<h3>Reward model</h3>")
+    curve = both(stage_label, "reward_model").__html__()
+    assert text.index("<h3>SFT</h3>") < text.index(f"<h3>{curve}")
 
 
 def test_a_quarantine_that_was_changed_is_refused(stages: Stages, quarantine: Quarantine) -> None:
