@@ -6,7 +6,7 @@ gate refuses.
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -116,12 +116,38 @@ def promote(
             client, judged, action="promote", who=decider, why=_said(why), override=override
         )
     except Refused as error:
-        print(f"the gate refuses {name} version {error.judged.version}:", file=sys.stderr)
-        for outcome in error.judged.failed:
-            print(f"  {outcome.reason}", file=sys.stderr)
-        print("nothing was changed; --overrule promotes it all the same", file=sys.stderr)
+        _tell_refusal(error.judged)
         raise typer.Exit(REFUSED) from None
     _report(name, entry, as_json)
+
+
+@registry.command()
+def approve(
+    which: Which,
+    why: Why,
+    who: Who = None,
+    name: options.Name = None,
+    overrule: Annotated[
+        bool, typer.Option("--overrule", help="Approve although the gate refuses.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say yes to a version: to the run that waits for a word on it, else at once."""
+    from posttrain.registry.by_hand import Refused
+
+    try:
+        _say("approve", which, why, who, name, as_json, overrule)
+    except Refused as error:
+        _tell_refusal(error.judged)
+        raise typer.Exit(REFUSED) from None
+
+
+@registry.command()
+def reject(
+    which: Which, why: Why, who: Who = None, name: options.Name = None, as_json: AsJson = False
+) -> None:
+    """Say no to a version: to the run that waits for a word on it, else at once."""
+    _say("reject", which, why, who, name, as_json)
 
 
 @registry.command()
@@ -135,6 +161,31 @@ def rollback(why: Why, who: Who = None, name: options.Name = None, as_json: AsJs
         client, name, who=who_decides(who), why=_said(why), expected_champion=champion
     )
     _report(name, entry, as_json)
+
+
+def _say(
+    decision: Literal["approve", "reject"],
+    which: str,
+    why: str,
+    who: str | None,
+    name: str | None,
+    as_json: bool,
+    overrules: bool = False,
+) -> None:
+    from cli.waiting import say
+    from posttrain.registry.versions import resolve
+
+    client, name = _opened(name)
+    number, decider = int(resolve(client, name, which).version), who_decides(who)
+    entry = say(name, number, decision, who=decider, why=_said(why), overrules=overrules)
+    _report(name, entry, as_json)
+
+
+def _tell_refusal(judged: Any) -> None:
+    print(f"the gate refuses {judged.name} version {judged.version}:", file=sys.stderr)
+    for outcome in judged.failed:
+        print(f"  {outcome.reason}", file=sys.stderr)
+    print("nothing was changed; --overrule makes it champion all the same", file=sys.stderr)
 
 
 def _opened(name: str | None) -> tuple[Any, str]:
@@ -156,7 +207,9 @@ def _report(name: str, entry: Any, as_json: bool) -> None:
         _print(entry.model_dump(mode="json"))
         return
     instead = f", in place of version {entry.from_version}" if entry.from_version else ""
-    print(f"{name}: version {entry.to_version} is the champion{instead}")
+    champion = f"version {entry.to_version} is the champion{instead}"
+    rejected = f"version {entry.version} is rejected"
+    print(f"{name}: {rejected if entry.action == 'reject' else champion}")
     print(f"line {entry.number} of the history: {entry.who}: {entry.why}")
 
 

@@ -28,6 +28,7 @@ DECIDED = {
     "approve": "approved",
     "rollback": "taken back",
     "reject": "rejected",
+    "refuse": "refused by the gate",
     "outside": "moved outside",
 }
 HASHES = ("_hash", "fingerprint")
@@ -46,7 +47,7 @@ def listed(name: str, versions: tuple[VersionSummary, ...]) -> None:
             escape(stage_label(one.stage) if one.stage else "–"),
             escape(one.method or "–"),
             GATE[one.gate],
-            escape(_decided(one.decision)),
+            DECIDED[one.decision.action] if one.decision else "–",
             style="bold" if "champion" in one.aliases else "",
         )
     console.print(table)
@@ -172,10 +173,6 @@ def _difference(one: FigureComparison) -> str:
 
 def _signed(value: float) -> str:
     return f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}"
-
-
-def _decided(entry: HistoryEntry | None) -> str:
-    return f"{DECIDED[entry.action]} {entry.when[:10]}" if entry else "–"
 
 
 def _number(version: int | None) -> str:

@@ -50,8 +50,9 @@ def say(
     `overrules`: approve although the gate refuses.
 
     Raises:
-        ValueError: the version is champion or does not exist, the gate refuses it, the champion
-            changed since the run asked, or somebody else answered first.
+        Refused: the gate refuses it, and `overrules` is false.
+        ValueError: the version is champion or does not exist, the champion changed since the run
+            asked, or somebody else answered first.
     """
     from mlflow import MlflowClient
 
@@ -63,8 +64,8 @@ def say(
         return tell(found, answer)
     if decision == "reject":
         return promotions.reject(MlflowClient(), name, version, who=who, why=why)
-    judged, evaluation = approval.challenger(name, str(version))
-    proposal = approval.propose(judged, evaluation, None)
+    judged, _ = approval.challenger(name, str(version))
+    proposal = approval.propose(judged, None)
     return approval.decide(proposal, _answer(proposal, decision, who, why, overrules), who)
 
 
@@ -105,6 +106,8 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
     from zenml.enums import RunWaitConditionResolution
     from zenml.exceptions import IllegalOperationError
 
+    from posttrain.registry.approval import is_about
+
     if found.answer is None:
         with suppress(IllegalOperationError):  # another was first: the run tells what was decided
             Client().resolve_run_wait_condition(
@@ -118,7 +121,7 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
             f"({found.answer.why}); `zenml pipeline runs resume {found.run}` carries that out"
         )
     entry = _carried_out(found)
-    if (found.answer or answer).why != entry.why:
+    if not is_about(entry, found.answer or answer):
         raise ValueError(
             f"{entry.who} was first: {_done(entry)} of {found.proposal.name} version "
             f"{found.proposal.version} ({entry.why}); your answer counts for nothing"
@@ -179,11 +182,10 @@ def _answer(
     chosen: Decision = decision
     if decision == "approve" and not proposal.passed:
         if not overrules:
-            raise ValueError(
-                f"{proposal.name} version {proposal.version}: the gate refuses it "
-                f"({proposal.refusal}); reject it, or say --overrule to make it the champion "
-                "against the gate"
-            )
+            from posttrain.registry.by_hand import Judged, Refused
+
+            judged = (proposal.name, proposal.version, proposal.champion, proposal.outcomes)
+            raise Refused(Judged(*judged))
         chosen = "overrule"
     return proposal.answer_schema.model_validate({"decision": chosen, "who": who, "why": why})
 

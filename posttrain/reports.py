@@ -400,7 +400,9 @@ class HistoryEntry(Section):
     """A line of the promotion history; without holes in numbers, or between `to` and `from`."""
 
     number: int
-    action: Literal["promote", "rollback", "approve", "reject", "outside"]  # outside: past us
+    action: Literal["promote", "rollback", "approve", "reject", "refuse", "outside"]
+    """`refuse`: by the gate, not by a person. `outside`: past us."""
+
     version: int | None  # what it is about; of a rollback, what was taken back
     who: str
     when: str  # UTC, ISO 8601

@@ -17,5 +17,5 @@ def gate(
     """Judge the version beside the champion of this moment; show it."""
     from posttrain.registry.approval import page, propose
 
-    proposal = propose(version, evaluation, recipe.gate)
+    proposal = propose(version, recipe.gate)
     return proposal, HTMLString(page(proposal, evaluation))

@@ -5,15 +5,13 @@ The same functions serve the pipeline `promotion` and the commands that act wher
 
 import logging
 
-import pydantic
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.approvals import Answer, Proposal
 from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry import promotions
-from posttrain.registry.promote import POLICY, examine
+from posttrain.registry.by_hand import Judged, judge_again, promote_judged
 from posttrain.registry.promotions import ChampionChanged, champion_of
 from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
 from posttrain.reports import Evaluation, HistoryEntry, RegisteredVersion
@@ -43,9 +41,7 @@ def challenger(name: str, alias_or_version: str) -> tuple[RegisteredVersion, Eva
     return found, evaluation
 
 
-def propose(
-    version: RegisteredVersion, evaluation: Evaluation, rules: PromotionRecipe | None
-) -> Proposal:
+def propose(version: RegisteredVersion, rules: PromotionRecipe | None) -> Proposal:
     """Judge a version anew, beside the champion of this moment.
 
     `rules`: None takes those that the version's own run was judged by.
@@ -53,15 +49,12 @@ def propose(
     Raises:
         ValueError: no rules are given and the registry holds none.
     """
-    client = MlflowClient()
-    entry = resolve(client, version.name, str(version.version))
-    champion = champion_of(client, version.name)
-    rules = rules or _kept_rules(entry)
+    judged = judge_again(MlflowClient(), version.name, str(version.version), rules)
     return Proposal(
-        name=version.name,
-        version=version.version,
-        champion=champion,
-        outcomes=examine(client, entry, evaluation, rules, champion),
+        name=judged.name,
+        version=judged.version,
+        champion=judged.champion,
+        outcomes=judged.outcomes,
     )
 
 
@@ -88,46 +81,21 @@ def decide(proposal: Proposal, answer: Answer, who: str) -> HistoryEntry:
             refuses the version and the answer does not overrule it.
     """
     client, name, version = MlflowClient(), proposal.name, proposal.version
-    if answer.decision == "approve" and not proposal.passed:
-        raise ValueError(
-            f"{name}: the gate refuses version {version} ({proposal.refusal}); reject it, or "
-            "overrule the gate"
-        )
     if (done := _done_already(client, proposal, answer, who)) is not None:
         return done
     _tell_of_newer(client, proposal)
-    said = {"who": who, "why": answer.why}
+    outcomes, why = proposal.outcomes, answer.why
     if answer.decision == "reject":
-        return promotions.reject(client, name, version, outcomes=proposal.outcomes, **said)
+        return promotions.reject(client, name, version, who=who, why=why, outcomes=outcomes)
+    override = "overruled by a person" if answer.decision == "overrule" else None
+    judged = Judged(name, version, proposal.champion, outcomes)
     try:
-        return promotions.move(
-            client,
-            name,
-            version,
-            action="approve",
-            outcomes=proposal.outcomes,
-            expected_champion=proposal.champion,
-            **said,
-        )
+        return promote_judged(client, judged, action="approve", who=who, why=why, override=override)
     except ChampionChanged as error:
         raise ValueError(
             f"{error}. Version {version} was judged beside another champion, so nothing was moved. "
             "Ask anew: run the pipeline promotion, or "
             f"`posttrain registry approve {version}`, which judges it beside the new one"
-        ) from error
-
-
-def _kept_rules(entry: ModelVersion) -> PromotionRecipe:
-    where, text = f"{entry.name}: version {entry.version}", entry.tags.get(POLICY)
-    wanted = "name rules by `gate` in the recipe of the pipeline promotion"
-    if text is None:
-        raise ValueError(f"{where} was never judged by a gate; {wanted}")
-    try:
-        return PromotionRecipe.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        raise ValueError(
-            f"{where} holds rules of another release ({error.error_count()} fields differ); "
-            f"{wanted}"
         ) from error
 
 
@@ -138,10 +106,15 @@ def _done_already(
     with promotions.decide(client, proposal.name, who, proposal.version) as state:
         last = state.entries[-1] if state.entries else None
     action = "reject" if answer.decision == "reject" else "approve"
-    wanted = (action, proposal.version, who, answer.why, "done")
-    if last is None or (last.action, last.version, last.who, last.why, last.state) != wanted:
+    if last is None or not is_about(last, answer):
         return None
-    return last
+    same = (last.action, last.version, last.who, last.state)
+    return last if same == (action, proposal.version, who, "done") else None
+
+
+def is_about(line: HistoryEntry, answer: Answer) -> bool:
+    """Whether a line of the history gives an answer's reason; overruling adds words to it."""
+    return line.why == answer.why or line.why.startswith(f"{answer.why}; against the gate")
 
 
 def _tell_of_newer(client: MlflowClient, proposal: Proposal) -> None:

@@ -21,7 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 from posttrain.registry.lock import Lease
 from posttrain.registry.versions import ensure_model, history_name
 from posttrain.registry.writes import patiently
-from posttrain.reports import HistoryEntry
+from posttrain.reports import HistoryEntry, RuleOutcome
 
 ENTRY, STATE, ID, LOCK = "entry", "state", "id", "lock"
 """Tags of a line: what it says, whether it was carried out, by which call, under which lock."""
@@ -33,6 +33,7 @@ DONE = {
     "approve": "approved as champion",
     "rollback": "taken back",
     "reject": "rejected",
+    "refuse": "refused",
     "outside": "found as champion",
 }
 
@@ -111,9 +112,24 @@ def champions(entries: Iterable[HistoryEntry]) -> tuple[int | None, ...]:
 
 
 def decision(entries: Iterable[HistoryEntry], version: int) -> HistoryEntry | None:
-    """The last line about a version, or None; undone ones do not count."""
-    about = [one for one in entries if one.version == version and one.state != "undone"]
+    """The last line about a version, or None; undone ones do not count, nor the gate's refusals.
+
+    A refusal settles nothing: measured anew, or beside another champion, a version may pass.
+    """
+    about = [one for one in _about(entries, version) if one.action != "refuse"]
     return about[-1] if about else None
+
+
+def is_refused_already(
+    entries: Iterable[HistoryEntry], version: int, outcomes: tuple[RuleOutcome, ...]
+) -> bool:
+    """Whether the last line about a version says the same: a repeated run adds none."""
+    about = _about(entries, version)
+    return bool(about) and about[-1].action == "refuse" and about[-1].outcomes == outcomes
+
+
+def _about(entries: Iterable[HistoryEntry], version: int) -> list[HistoryEntry]:
+    return [one for one in entries if one.version == version and one.state != "undone"]
 
 
 def doubts(entries: tuple[HistoryEntry, ...], champion: int | None) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ RELEASED, TOKEN, WHO, SINCE, LEASE = "released", "token", "who", "since", "lease
 log = logging.getLogger(__name__)
 
 
-class LeaseLost(RuntimeError):
+class LeaseLost(ValueError):
     """The lock is another's by now, or may be before the next write arrives."""
 
 

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import as_metrics, judge
-from posttrain.registry.history import decision
-from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted
+from posttrain.registry.history import decision, is_refused_already
+from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted, refused
 from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve, tag_name
 from posttrain.registry.writes import patiently
 from posttrain.reports import (
@@ -33,6 +33,7 @@ GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "
 """Tags of a version: the gate's last word, its sentences, its outcomes and its rules as JSON."""
 
 EVERY_RULE = "every rule of the gate holds"
+RULES_FAIL = "the gate's rules fail"
 ATTEMPTS = 5
 """How often to judge anew because others promoted meanwhile."""
 
@@ -73,10 +74,9 @@ def _promote(
     outcomes = examine(client, entry, evaluation, recipe, champion)
     passed = all(outcome.passed for outcome in outcomes)
     told = _reasons(outcomes, passed)
-    if champion != number and not (passed and recipe.automatic):
-        waits = ("every rule holds; promotion.automatic is off, so a person decides",)
-        told = (waits if passed else ()) + told
-        return _result(number, False, told, outcomes, champion)
+    if champion != number and passed and not recipe.automatic:
+        waits = "every rule holds; promotion.automatic is off, so a person decides"
+        return _result(number, False, (waits, *told), outcomes, champion)
     with decide(client, name, who, number) as state:
         if state.champion == number:
             before = by_alias(client, name, PREVIOUS)
@@ -84,6 +84,12 @@ def _promote(
             return _result(
                 number, True, (already, *told), outcomes, int(before.version) if before else None
             )
+        if not passed:
+            if state.champion != champion:
+                raise ChampionChanged(f"{name}: judged beside another champion than there is now")
+            if not is_refused_already(state.entries, number, outcomes):
+                refused(state, number, who, f"{RULES_FAIL}: {'; '.join(told)}", outcomes)
+            return _result(number, False, told, outcomes, champion)
         if (bar := barred(state.entries, number)) is not None:
             return _result(number, False, (bar, *told), outcomes, champion)
         promoted(state, number, "promote", who, EVERY_RULE, outcomes, champion)

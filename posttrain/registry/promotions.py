@@ -168,6 +168,14 @@ def promoted(
     return state.carry_out(entry, version)
 
 
+def refused(
+    state: Settled, version: int, who: str, why: str, outcomes: Iterable[RuleOutcome]
+) -> HistoryEntry:
+    """The line of a version that the gate did not let pass; the champion stays."""
+    now = state.champion
+    return state.carry_out(_entry("refuse", version, who, now, now, why, outcomes), version)
+
+
 def _check_expected(name: str, champion: int | None, expected: int | Unchecked | None) -> None:
     if expected not in (UNCHECKED, champion):
         raise ChampionChanged(
@@ -196,7 +204,8 @@ def _settled(lease: Lease, entry: HistoryEntry) -> HistoryEntry:
     if entry.state != "begun":
         return entry
     _forget_rejected(lease, entry)
-    done = entry.action == "reject" or champion_of(lease.client, lease.name) == entry.to_version
+    stays = entry.action in ("reject", "refuse")
+    done = stays or champion_of(lease.client, lease.name) == entry.to_version
     log.warning(
         "%s: line %d of the history, begun by %s, was cut short: %s",
         lease.name,
@@ -264,7 +273,7 @@ def _forget_rejected(lease: Lease, entry: HistoryEntry) -> None:
 
 
 def _entry(
-    action: Literal["promote", "approve", "rollback", "reject", "outside"],
+    action: Literal["promote", "approve", "rollback", "reject", "refuse", "outside"],
     version: int | None,
     who: str,
     before: int | None,

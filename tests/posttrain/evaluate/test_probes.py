@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 from posttrain.artifacts import BaseModel, Records, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
-from posttrain.evaluate.probes import Answered, ask, figures, hit, samples
+from posttrain.evaluate.probes import Answered, ask, figures, hit, items, samples
 from posttrain.models.load import load_base
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
 from posttrain.recipe.template import TemplateRecipe
@@ -111,3 +111,14 @@ def test_a_question_without_an_answer_to_compare_with_is_named(
     probe = Probe(name="rouge", kind="rouge", sets=("A", "B"))
     with pytest.raises(ValueError, match=r"rouge compares with an answer, and 1 of \d+ rows have"):
         ask(load_base(base), tokenizer, tokens, probe, RECIPE)
+
+
+def test_answers_to_one_question_are_one_item() -> None:
+    """Drawn twice each: the interval is of two questions, and not of four answers."""
+    drawn = RUDE.model_copy(update={"num_samples": 2, "temperature": 1.0})
+    answers = [said("wait"), said("wait"), said("please wait"), said("please wait")]
+    found = items(drawn, answers)["rude"]
+    assert (found.parts, found.sizes) == ((2.0, 0.0), (2, 2))
+    figure = figures(drawn, answers, RECIPE)["rude"]
+    assert (figure.value, figure.num) == (0.5, 4)
+    assert (figure.low, figure.high) == (0.0, 1.0)  # either question may be drawn twice

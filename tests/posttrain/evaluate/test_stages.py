@@ -10,6 +10,7 @@ from posttrain.artifacts import (
     RewardModel,
     RewardModelFacts,
 )
+from posttrain.evaluate import bootstrap
 from posttrain.evaluate.stages import Stages, evaluate, report
 from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.promotion import Limit, PromotionRecipe
@@ -31,6 +32,12 @@ def test_a_run_is_measured_and_told(
     learned = [stage.figures["perplexity_answers"].value for stage in evaluation.stages]
     assert learned[1] < learned[0]
     assert evaluation.critic_accuracy is None
+    measured = evaluation.stages[-1].figures
+    assert set(evaluation.items) == set(measured)  # of the last stage, and of all that it has
+    for name, items in evaluation.items.items():
+        assert bootstrap.of_items(items, RECIPE.num_bootstrap, RECIPE.seed) == measured[name], name
+    assert evaluation.items["fact"].is_hit_or_miss
+    assert evaluation.items["perplexity_answers"].is_log
     assert "evaluate: 100%" in capsys.readouterr().err
     assert evaluation.base == stages.base.facts.reference
     corpus = evaluation.data["corpus"]

@@ -26,7 +26,7 @@ def base(registry: MlflowClient, tmp_path: Path) -> BaseModel:
 def proposed(base: BaseModel, accuracy: float) -> Proposal:
     """A version that a run's gate has judged, put before a person."""
     promote(*registered(base, accuracy), GATE)
-    return approval.propose(*approval.challenger("museum", "challenger"), None)
+    return approval.propose(approval.challenger("museum", "challenger")[0], None)
 
 
 def test_an_approval_moves_the_alias_once(registry: MlflowClient, base: BaseModel) -> None:
@@ -78,14 +78,14 @@ def test_rules_may_be_given_in_place_of_the_runs(registry: MlflowClient, base: B
     asked = proposed(base, 0.9)
     assert asked.passed
     stricter = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.99),))
-    again = approval.propose(*approval.challenger("museum", "1"), stricter)
+    again = approval.propose(approval.challenger("museum", "1")[0], stricter)
     assert not again.passed
     assert "at least 0.99" in again.question
 
 
 def test_the_page_has_the_new_word_on_top(registry: MlflowClient, base: BaseModel) -> None:
     version, evaluation = approval.challenger(*_put(base, 0.5))
-    page = approval.page(approval.propose(version, evaluation, None), evaluation)
+    page = approval.page(approval.propose(version, None), evaluation)
     assert "museum 1" in page
     assert page.index("0.85") < page.index("</table>")
 

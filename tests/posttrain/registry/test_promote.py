@@ -175,3 +175,19 @@ def test_a_version_that_no_gate_has_judged_is_not_promoted_by_hand(
     with pytest.raises(ValueError, match="museum version 1: no run's gate has judged it"):
         judge_again(registry, "museum", "1")
     assert judge_again(registry, "museum", "1", GATE).failed == ()
+
+
+def test_a_refusal_stands_in_the_history_and_settles_nothing(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    promote(*registered(base, 0.95), GATE)
+    for _ in range(2):  # a repeated run says nothing new
+        refusal = promote(*registered(base, 0.9), GATE, "the pipeline")
+    first, second = history(registry, "museum")
+    assert (first.action, second.action) == ("promote", "refuse")
+    assert (second.version, second.from_version, second.to_version) == (2, 1, 1)
+    assert second.outcomes == refusal.outcomes
+    assert second.why == f"the gate's rules fail: {refusal.reasons[0]}"
+    assert aliases(registry) == {"challenger": 2, "champion": 1}
+    generous = GATE.model_copy(update={"against_champion": ()})
+    assert promote(*registered(base, 0.9), generous).promoted  # no person decided against it
