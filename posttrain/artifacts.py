@@ -6,6 +6,7 @@ file. A folder is written once and never changed. Imports the standard library a
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
@@ -411,6 +412,13 @@ class AiPreferences(Folder[AiPreferencesFacts]):
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     text = manifest.model_dump_json(indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def sources_digest(sources: Mapping[str, SourceFacts]) -> str:
+    """SHA-256 over which files or commits the roles' sources are, in hex."""
+    return sha256_of(
+        {role: facts.model_dump(exclude={"num_rows"}) for role, facts in sources.items()}
+    )
 
 
 def sha256(file: Path) -> str:

@@ -44,6 +44,9 @@ class ChampionData(Section):
     note: str = ""
     """Why nothing is known."""
 
+    key: str = ""
+    """What of the champion the cache key of `validate` sees."""
+
 
 class Shift(Section):
     """One bin's share, then and now."""
@@ -95,7 +98,9 @@ class DataDrift(Section):
     note: str
     """Why nothing was compared, or which roles were not; empty where all were."""
 
-    roles: tuple[RoleDrift, ...] = Field(default=())
+    roles: tuple[RoleDrift, ...] = ()
+    key: str = ""
+    """What of the champion the cache key of `validate` saw; kept with the version."""
 
     @property
     def beyond(self) -> tuple[str, ...]:

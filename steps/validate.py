@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import save_artifact, step
 from zenml.types import HTMLString
 
-from posttrain.artifacts import Quarantine, Records
+from posttrain.artifacts import Quarantine, Records, sources_digest
 from posttrain.recipe.validation import ValidationRecipe
 from steps._alerts import alert
 from steps._caching import depends_on
@@ -26,7 +26,8 @@ def validate(
     from posttrain.registry.champion import champion_data
 
     find_registry()
-    champion = champion_data(model_name) if recipe.drift is not None else None
+    sources = sources_digest(records.facts.sources)
+    champion = champion_data(model_name, sources) if recipe.drift is not None else None
     validated = measured(validate, records, recipe, champion)
     report = HTMLString(validated.report_html)
     if validated.failures:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from posttrain.artifacts import RegisteredBase
-from posttrain.profiles import Counted, RoleProfile
+from posttrain.profiles import Counted, DataDrift, RoleProfile
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.register import register
 from posttrain.reports import Evaluation, RegisteredVersion, RoleData
@@ -15,7 +15,9 @@ PROFILE = RoleProfile(
 )
 
 
-def role(files: dict[str, str], revision: str | None = None) -> RoleData:
+def role(
+    files: dict[str, str], revision: str | None = None, profile: RoleProfile = PROFILE
+) -> RoleData:
     """A role from files, or from a hub data set at a commit."""
     source = "team/corpus" if revision else ", ".join(files)
     return RoleData(
@@ -24,7 +26,7 @@ def role(files: dict[str, str], revision: str | None = None) -> RoleData:
         counts={"rows": 100},
         quarantined={},
         files=files,
-        profile=PROFILE,
+        profile=profile,
     )
 
 
@@ -36,6 +38,7 @@ def add_version(
     name: str = "museum",
     made_from: RegisteredBase | None = None,
     lineage: dict[str, str] | None = None,
+    drift: DataDrift | None = None,
 ) -> RegisteredVersion:
     """Register a version of `name` that was fed with `data`; `rows` are hashes by role."""
     base = samples.base_model(folder / "base")
@@ -47,6 +50,7 @@ def add_version(
             "base_version": made_from,
             "libraries": {"torch": "2.13.0"},
             "constitution": "e" * 64,
+            "drift": drift,
         }
     )
     evaluation = Evaluation.model_validate(evaluation.model_dump())

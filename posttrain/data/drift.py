@@ -76,7 +76,7 @@ def against(
 ) -> DataDrift:
     """The rows that passed against those of the champion's run; in words what was not compared."""
     if not champion.profiles:
-        return DataDrift(champion=champion.version, note=champion.note)
+        return DataDrift(champion=champion.version, note=champion.note, key=champion.key)
     here, there = {tally.role for tally in tallies}, champion.profiles.keys()
     both = [tally for tally in tallies if tally.role in there]
     roles = []
@@ -89,7 +89,7 @@ def against(
         "too few rows to compare": [role.role for role in roles if not role.dimensions],
     }
     note = "; ".join(f"{what}: {', '.join(names)}" for what, names in notes.items() if names)
-    return DataDrift(champion=champion.version, note=note, roles=tuple(roles))
+    return DataDrift(champion=champion.version, note=note, roles=tuple(roles), key=champion.key)
 
 
 def forbidden(drift: DataDrift, recipe: DriftRecipe) -> tuple[str, ...]:

@@ -8,19 +8,15 @@ import re
 from pathlib import Path
 
 from posttrain import hub
-from posttrain.artifacts import SourceFacts, sha256, sha256_of
+from posttrain.artifacts import SourceFacts, sha256, sources_digest
 from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
 
 
 def digest(recipe: IngestRecipe) -> str:
     """SHA-256 over the bytes of all local sources and the commits of all hub data sets, in hex."""
     sources = {role: getattr(recipe, role) for role in COLUMNS}
-    return sha256_of(
-        {
-            role: facts(source).model_dump(exclude={"num_rows"})
-            for role, source in sources.items()
-            if source is not None
-        }
+    return sources_digest(
+        {role: facts(source) for role, source in sources.items() if source is not None}
     )
 
 

@@ -7,17 +7,20 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from posttrain.artifacts import sha256_of
+from posttrain.artifacts import SourceFacts, sha256_of, sources_digest
 from posttrain.profiles import ChampionData
 from posttrain.registry.versions import CHAMPION, by_alias, read_evaluation
 from posttrain.reports import Evaluation
 
-SOURCES_TAG, PROFILES_TAG = "source_digest", "profile_digest"
-"""Tags: what a version's data was made from, and what it looks like."""
+SOURCES_TAG, PROFILES_TAG, KEY_TAG = "source_digest", "profile_digest", "drift_key"
+"""Tags: what a version's data was made from, what it looks like, and the key of its comparison."""
 
 
-def champion_data(name: str) -> ChampionData:
-    """Profiles of the data that the champion of `name` was trained on."""
+def champion_data(name: str, sources: str) -> ChampionData:
+    """Profiles of the data that the champion of `name` was trained on.
+
+    `sources` is the digest of the sources of the data that is compared.
+    """
     try:
         champion = _champion(name)
         evaluation = read_evaluation(MlflowClient(), champion) if champion is not None else None
@@ -32,28 +35,34 @@ def champion_data(name: str) -> ChampionData:
         if data.profile is not None
     }
     note = "" if profiles else f"version {champion.version}, the champion, has no profile of it"
-    return ChampionData(version=int(champion.version), profiles=profiles, note=note)
+    return ChampionData(
+        version=int(champion.version), profiles=profiles, note=note, key=_key(champion, sources)
+    )
 
 
 def digest(name: str, sources: str) -> str:
     """What the comparison of data made from `sources` depends on, for the cache key.
 
-    Empty where there is nothing to compare with, and where the champion was trained on data from
-    these very sources: then nothing can have drifted, and `validate` need not run again to say so.
+    Empty where there is nothing to compare with. A champion that was trained on data from these
+    very sources leaves the key as it was in its own run: nothing can have drifted, and `validate`
+    need not run again to say so.
     """
     try:
         champion = _champion(name)
     except (MlflowException, OSError):
         return ""
-    if champion is None or champion.tags.get(SOURCES_TAG) == sources:
-        return ""
-    return str(champion.tags.get(PROFILES_TAG, ""))
+    return _key(champion, sources) if champion is not None else ""
+
+
+def _key(champion: ModelVersion, sources: str) -> str:
+    same = champion.tags.get(SOURCES_TAG) == sources
+    return str(champion.tags.get(KEY_TAG if same else PROFILES_TAG, ""))
 
 
 def tags(evaluation: Evaluation) -> dict[str, str]:
     """What `digest` looks at."""
     sources = {
-        role: {"source": data.source, "revision": data.revision, "files": data.files}
+        role: SourceFacts(source=data.source, revision=data.revision, files=data.files)
         for role, data in evaluation.data.items()
         if data.source is not None
     }
@@ -64,7 +73,11 @@ def tags(evaluation: Evaluation) -> dict[str, str]:
     }
     if not profiles:
         return {}
-    return {SOURCES_TAG: sha256_of(sources), PROFILES_TAG: sha256_of(profiles)}
+    return {
+        SOURCES_TAG: sources_digest(sources),
+        PROFILES_TAG: sha256_of(profiles),
+        KEY_TAG: evaluation.drift.key if evaluation.drift is not None else "",
+    }
 
 
 def _champion(name: str) -> ModelVersion | None:
