@@ -51,7 +51,7 @@ def test_what_the_gate_refuses_needs_a_tick(site: TestClient, museum: MlflowClie
     status, _, _ = decided(site, 3, overrule="yes")
     assert status == 303
     assert aliases(museum)["champion"] == 3
-    assert "against the gate (1 failed)" in last(museum)[3]
+    assert "against the gate" in last(museum)[3]
 
 
 def test_a_version_is_rejected(site: TestClient, museum: MlflowClient) -> None:
