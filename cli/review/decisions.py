@@ -90,9 +90,10 @@ def roll_back(desk: Desk, name: str, form: Mapping[str, str]) -> str:
         Undecided: the form lacks something, the champion changed, or there is none before it.
     """
     who, why = _signed(form)
-    _check_champion(desk.versions(name), form)
+    found = desk.versions(name)
+    _check_champion(found, form)
     try:
-        promotions.roll_back(desk.client, name, who=who, why=why)
+        promotions.roll_back(desk.client, name, who=who, why=why, expected_champion=found.champion)
     except REFUSALS as error:
         raise Undecided(409, told=str(error)) from error
     return who

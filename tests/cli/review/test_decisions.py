@@ -44,14 +44,14 @@ def test_the_gates_outcomes_go_into_the_history(site: TestClient, museum: Mlflow
 def test_what_the_gate_refuses_needs_a_tick(site: TestClient, museum: MlflowClient) -> None:
     status, page, _ = decided(site, 3, why="I like it")
     assert status == 409
-    assert "fact_accuracy.A of the final stage is 0.5; required: at least 0.85" in page
+    assert "Fact accuracy A of the final stage is 0.5 " in page
     assert ">I like it</textarea>" in page
     assert aliases(museum)["champion"] == 1
 
     status, _, _ = decided(site, 3, overrule="yes")
     assert status == 303
     assert aliases(museum)["champion"] == 3
-    assert "against the gate (1 failed)" in last(museum)[3]
+    assert "against the gate" in last(museum)[3]
 
 
 def test_a_version_is_rejected(site: TestClient, museum: MlflowClient) -> None:
