@@ -61,6 +61,14 @@ CUT_DOWN: dict[str, Any] = {
 }
 STEPS = ("ingest", "validate", "base_model", "template", "tokenize", TRAINED, "sft")
 STEPS += ("reward_model", "ppo", "self_critique", "evaluate", "register", "promote")
+MISSING = """
+from importlib.metadata import distributions
+print(*(file for one in distributions() if one.read_text("RECORD") for file in one.files or ()
+        if file.suffix == ".py" and not {"test", "tests"} & set(file.parts)
+        and not file.locate().exists()))
+"""
+"""Files of installed libraries that are not there: two layers hold what was installed as one."""
+
 IMAGE_OF = {
     "ingest": "data",
     "validate": "data",
@@ -243,6 +251,8 @@ def test_an_image_holds_its_own_libraries_and_no_build_tools(images: None, image
     assert ("torch" in installed) == (image == "train")
     assert ("great_expectations" in installed) == (image == "data")
     assert not {"fastapi_cli", "pytest", "playwright", "mypy"} & set(installed)
+    python = ("run", "--rm", "--entrypoint", "python3", f"posttrain-{image}:{TAG}", "-c")
+    assert docker(*python, MISSING) == ""
 
 
 @pytest.mark.parametrize("image", IMAGES)
