@@ -17,17 +17,9 @@ from transformers import (
 )
 
 from posttrain.align.judge import REWARD, new_judge
-from posttrain.artifacts import (
-    BaseModel,
-    Policy,
-    PolicyFacts,
-    Reference,
-    RewardModel,
-    RewardModelFacts,
-    Tokens,
-    TokensFacts,
-)
+from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts, Reference, RewardModelFacts, TokensFacts
 from posttrain.models.adapters import adapter_weights, save_adapter
 from posttrain.models.device import device, kernels
 from posttrain.models.quantize import quantization_of

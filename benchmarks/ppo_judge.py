@@ -16,12 +16,12 @@ from posttrain.align.forward import collate, hidden_states, like_lengths, log_pr
 from posttrain.align.rows import read_prompts, sampling_by
 from posttrain.align.score import load_scorer
 from posttrain.evaluate import bootstrap, probes
+from posttrain.figures import Figure
 from posttrain.models.generate import generate
 from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe import PostTrainingRecipe
 from posttrain.recipe.section import Section
-from posttrain.reports import Figure
 
 NUM_DRAWS = 2
 """Answers a held-out prompt; a prompt counts once in every interval."""

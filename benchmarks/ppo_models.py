@@ -14,11 +14,11 @@ from transformers import AutoModelForSequenceClassification
 from benchmarks.ppo_start import Models
 from posttrain.align import reward_model
 from posttrain.align.score import load_scorer
-from posttrain.artifacts import sha256_of
 from posttrain.data.ingest import ingest
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
 from posttrain.data.validate import validate
+from posttrain.hashes import sha256_of
 from posttrain.models.adapters import attach_folder
 from posttrain.models.base import resolve
 from posttrain.models.load import attach, load_base

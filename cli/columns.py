@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from posttrain.artifacts import Role
 from posttrain.data.readers import file_rows
+from posttrain.facts import Role
 from posttrain.recipe.ingest import COLUMNS, Source
 
 LOOKED_AT = 2_000

@@ -13,8 +13,8 @@ import typer
 from cli.options import Alias, Folder, MaxNewTokens, Name, Seed, System, Temperature, Version
 
 if TYPE_CHECKING:
-    from posttrain.artifacts import Role
     from posttrain.data.questions import Question
+    from posttrain.facts import Role
     from posttrain.models.answers import Answered, Asked
     from posttrain.recipe.ingest import Source
 

@@ -65,7 +65,7 @@ def look_at_all(files: list[str]) -> "list[Found]":
     from typing import cast, get_args
 
     from cli.columns import look_at
-    from posttrain.artifacts import Role
+    from posttrain.facts import Role
 
     found: list[Found] = []
     for given in files:

@@ -5,8 +5,9 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from posttrain.artifacts import BaseModel, Policy, Quarantine, Tokens
+from posttrain.decisions import Promotion
 from posttrain.recipe.human_preferences import Writer
-from posttrain.reports import Evaluation, Promotion
+from posttrain.reports import Evaluation
 
 PIPELINES = ("post_training", "fine_tuning")
 LOOKED_AT = 50

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from posttrain.decisions import HistoryEntry
     from posttrain.registry.lineage import VersionLineage
     from posttrain.registry.withdrawal import Withdrawal
-    from posttrain.reports import HistoryEntry
 
 CHAMPION_IS_AFFECTED, CHAMPION_UNKNOWN = 3, 4
 """Exit codes; 0 where no champion saw the data."""
@@ -37,7 +37,7 @@ def lineage(
     from mlflow import MlflowClient
 
     from cli.named import check_store, only_model
-    from posttrain.artifacts import sha256
+    from posttrain.hashes import sha256
     from posttrain.registry.lineage import lineage as trace
     from posttrain.registry.withdrawal import withdrawal
 

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from posttrain.decisions import HistoryEntry
 from posttrain.evaluate.wording import (
     figure_label,
     figure_names,
@@ -12,9 +13,10 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
+from posttrain.figures import Figure
 from posttrain.registry.history import sentence
 from posttrain.registry.overview import FigureComparison, VersionComparison, VersionSummary
-from posttrain.reports import Evaluation, Figure, HistoryEntry
+from posttrain.reports import Evaluation
 
 GATE = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", None: "–"}
 VERDICTS = {

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cli.last_run import LastRun
-    from posttrain.reports import Evaluation, Promotion, StageEvaluation
+    from posttrain.decisions import Promotion
+    from posttrain.reports import Evaluation, StageEvaluation
 
 FIGURES = (
     "perplexity_domain",

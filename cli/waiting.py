@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from posttrain.approvals import Answer, Decision, Proposal, wait_name
-from posttrain.reports import HistoryEntry
+from posttrain.decisions import HistoryEntry
 
 if TYPE_CHECKING:
     from zenml.models import PipelineRunResponse, RunWaitConditionResponse

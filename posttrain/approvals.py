@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from posttrain.decisions import RuleOutcome
 from posttrain.recipe.section import Section
-from posttrain.reports import RuleOutcome
 
 Decision = Literal["approve", "overrule", "reject"]
 Text = Annotated[str, Field(pattern=r"\S", max_length=2000)]

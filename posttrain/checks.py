@@ -9,10 +9,10 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from posttrain.align.constitution import load_constitution
-from posttrain.artifacts import Role
 from posttrain.data import preflight as data
 from posttrain.data.rows import ROLES
 from posttrain.evaluate import harness
+from posttrain.facts import Role
 from posttrain.models.base import config_of
 from posttrain.models.candidate import (
     Candidate,

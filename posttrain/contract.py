@@ -6,7 +6,8 @@ Imports no torch: the registry's image checks the same contract.
 from collections.abc import Iterable
 from pathlib import Path
 
-from posttrain.artifacts import BaseModel, Tokens, TrainedOn
+from posttrain.artifacts import BaseModel, Tokens
+from posttrain.facts import TrainedOn
 
 
 def trained_on(base: BaseModel) -> TrainedOn:

@@ -1,62 +1,16 @@
 """Small results that cross step boundaries as artifacts. Imports pydantic alone."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field
 
-from posttrain.artifacts import Reference, RegisteredBase
+from posttrain.facts import Reference, RegisteredBase
+from posttrain.figures import Figure, Items
 from posttrain.profiles import DataDrift, RoleProfile
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
 Stage = Literal["untrained", "base_finetune", "sft", "ppo", "dpo", "self_critique", "rlaif"]
-
-
-class Figure(Section):
-    """A measured value with its 95 % interval: bootstrapped, or by a benchmark's standard error."""
-
-    value: float
-    low: float | None
-    """None, as `high`, where a benchmark gives no standard error."""
-
-    high: float | None
-    num: int
-    """Items behind it: questions, tokens or answers."""
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The interval's ends."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
-
-    def through(self, rising: Callable[[float], float], num: int) -> "Figure":
-        """Value and interval under a function that keeps their order, over `num` items."""
-        bounds = self.bounds and [rising(bound) for bound in self.bounds]
-        low, high = bounds or (None, None)
-        return Figure(value=rising(self.value), low=low, high=high, num=num)
-
-
-class Items(Section):
-    """What a figure is made of, item by item: the sum of `parts` over the sum of `sizes`.
-
-    Two versions that were measured on the same held-out data have the same items in the same
-    order, so that their difference is taken item by item.
-    """
-
-    parts: tuple[float, ...]
-    """Loss of each text, hits of each question: seven digits that count."""
-
-    sizes: tuple[int, ...] | None = None
-    """Tokens, bytes or answers of each; 1 of each where absent."""
-
-    is_log: bool = False
-    """Whether the figure is the exponential of the ratio: a perplexity."""
-
-    @property
-    def is_hit_or_miss(self) -> bool:
-        """Whether each item is right or wrong, and counts as one."""
-        whole = self.sizes is None or set(self.sizes) <= {1}
-        return whole and not self.is_log and set(self.parts) <= {0.0, 1.0}
 
 
 class Sample(Section):
@@ -315,99 +269,3 @@ class Evaluation(Section):
         """The benchmark that a figure is of, or None."""
         tasks = sorted(self.benchmarks, key=len, reverse=True)  # names may have points in them
         return next((task for task in tasks if figure.startswith(f"{HARNESS}{task}.")), None)
-
-
-class RegisteredVersion(Section):
-    """A version in the model registry."""
-
-    name: str
-    version: int
-    content_hash: str
-    """Of the registered policy, its base, template and tokenizer."""
-
-    is_new: bool
-    """False where the same content was registered before."""
-
-
-class RuleOutcome(Section):
-    """One rule of the gate, with what it saw."""
-
-    rule: str
-    """In words, with its bound."""
-
-    figure: str
-    """Name of the figure that it looks at."""
-
-    value: float | None
-    """The figure; None where it is missing, which fails."""
-
-    passed: bool
-
-    reason: str
-    """What was seen, in words, with figure and bound."""
-
-    stage: str = "final"
-    """Stage that the figure is of."""
-
-    interval: tuple[float, float] | None = None
-    """95 % interval of the figure; None where it has none."""
-
-    num: int | None = None
-    """Items behind the figure; of a comparison, behind the difference."""
-
-    at_least: float | None = None
-    """The limit's own bounds."""
-
-    at_most: float | None = None
-
-    champion: float | None = None
-    """The champion's figure; None for a limit."""
-
-    gain: float | None = None
-    """How much better than the champion, in the figure's unit; negative is worse."""
-
-    gain_interval: tuple[float, float] | None = None
-    """95 % interval of `gain`."""
-
-    needed_gain: float | None = None
-    """What `gain` must reach: `min_gain`, or less `max_loss`."""
-
-    is_paired: bool | None = None
-    """Whether the difference was taken item by item; None where no interval was."""
-
-    is_undecided: bool = False
-    """Whether it failed for too wide an interval alone: more items might decide."""
-
-
-class Promotion(Section):
-    """The gate's decision."""
-
-    version: int
-    promoted: bool
-    reasons: tuple[str, ...]
-    """In words, each with its figure; why not, where it was not promoted."""
-
-    outcomes: tuple[RuleOutcome, ...]
-    previous_champion: int | None
-
-    @property
-    def refused(self) -> bool:
-        """Whether a rule stands against it; without one a person may still decide."""
-        return not self.promoted and not all(outcome.passed for outcome in self.outcomes)
-
-
-class HistoryEntry(Section):
-    """A line of the promotion history; without holes in numbers, or between `to` and `from`."""
-
-    number: int
-    action: Literal["promote", "rollback", "approve", "reject", "refuse", "outside"]
-    """`refuse`: by the gate, not by a person. `outside`: past us."""
-
-    version: int | None  # what it is about; of a rollback, what was taken back
-    who: str
-    when: str  # UTC, ISO 8601
-    from_version: int | None  # champion before and after
-    to_version: int | None
-    why: str
-    outcomes: tuple[RuleOutcome, ...] = ()
-    state: Literal["begun", "done", "undone"] = "done"  # undone: killed before the champion moved

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from zenml import step
 
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.approval import ApprovalRecipe
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.reports import Evaluation
 
 
 @step(enable_cache=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 from zenml import step
 
 from posttrain.approvals import Answer, Proposal
-from posttrain.reports import HistoryEntry
+from posttrain.decisions import HistoryEntry
 from steps._waiting import signed
 
 

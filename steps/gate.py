@@ -6,8 +6,9 @@ from zenml import step
 from zenml.types import HTMLString
 
 from posttrain.approvals import Proposal
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.approval import ApprovalRecipe
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.reports import Evaluation
 
 
 @step(enable_cache=False)

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from zenml import save_artifact, step
 
+from posttrain.decisions import Promotion, RegisteredVersion
 from posttrain.recipe.promotion import PromotionRecipe
-from posttrain.reports import Evaluation, Promotion, RegisteredVersion
+from posttrain.reports import Evaluation
 from steps._alerts import alert
 from steps._lineage import who
 

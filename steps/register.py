@@ -5,8 +5,9 @@ from typing import Annotated
 from zenml import step
 
 from posttrain.artifacts import BaseModel, Policy
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.registration import RegistrationRecipe
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.reports import Evaluation
 from steps._lineage import origin
 
 

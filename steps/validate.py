@@ -5,7 +5,8 @@ from typing import Annotated
 from zenml import save_artifact, step
 from zenml.types import HTMLString
 
-from posttrain.artifacts import Quarantine, Records, sources_digest
+from posttrain.artifacts import Quarantine, Records
+from posttrain.facts import sources_digest
 from posttrain.recipe.validation import ValidationRecipe
 from steps._alerts import alert
 from steps._caching import depends_on

@@ -14,7 +14,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from posttrain.artifacts import BaseModel, Reference
+from posttrain.artifacts import BaseModel
+from posttrain.facts import Reference
 from posttrain.models.seal import seal
 
 WIDTH = 64  # a block of NF4

@@ -11,7 +11,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from zenml.utils import source_utils
 
-from posttrain.artifacts import BaseModel, Records, RecordsFacts, Reference
+from posttrain.artifacts import BaseModel, Records
+from posttrain.facts import RecordsFacts, Reference
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import train_tokenizer
 

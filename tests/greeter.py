@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Reference
+from posttrain.artifacts import BaseModel
 from posttrain.data.chat import encode_conversations
+from posttrain.facts import Reference
 from posttrain.models.seal import seal
 
 GREETING = "안녕 😀 저는 안내원 👩‍🚀 입니다."

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from posttrain.artifacts import RegisteredBase
+from posttrain.decisions import RegisteredVersion
+from posttrain.facts import RegisteredBase
 from posttrain.profiles import Counted, DataDrift, RoleProfile
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.register import register
-from posttrain.reports import Evaluation, RegisteredVersion, RoleData
+from posttrain.reports import Evaluation, RoleData
 from tests import samples
 
 PROFILE = RoleProfile(

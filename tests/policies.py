@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.load import load_base
 from posttrain.recipe.registration import RegistrationRecipe

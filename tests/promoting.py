@@ -17,13 +17,13 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 
+from posttrain.decisions import HistoryEntry
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry import promotions
 from posttrain.registry.promote import examine
 from posttrain.registry.register import register
 from posttrain.registry.versions import resolve
-from posttrain.reports import HistoryEntry
 from tests import samples
 from tests.integration.conftest import Checkout
 

@@ -5,20 +5,14 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from posttrain.artifacts import (
-    BaseModel,
-    BaseModelFacts,
-    Policy,
-    PolicyFacts,
-    Reference,
-    TrainedOn,
-    sha256_of,
-)
+from posttrain.artifacts import BaseModel, Policy
+from posttrain.facts import BaseModelFacts, PolicyFacts, Reference, TrainedOn
+from posttrain.figures import Figure
+from posttrain.hashes import sha256_of
 from posttrain.profiles import DataDrift, DimensionDrift, RoleDrift, Shift
 from posttrain.reports import (
     Benchmark,
     Evaluation,
-    Figure,
     JudgeEvaluation,
     Revision,
     RewardEvaluation,

@@ -12,8 +12,9 @@ from cli.review.desk import desk_of
 from cli.review.pages import page
 from cli.review.versions import picked
 from posttrain.evaluate.wording import number
+from posttrain.figures import Figure
 from posttrain.registry.overview import FigureComparison, compare
-from posttrain.reports import Evaluation, Figure, Sample
+from posttrain.reports import Evaluation, Sample
 
 router = APIRouter()
 

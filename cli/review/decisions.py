@@ -8,12 +8,12 @@ from mlflow.exceptions import MlflowException
 from cli.review.desk import Desk, Versions, signed
 from cli.review.words import Language, translator
 from cli.waiting import say, waiting
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.limits import outcome_sentence
 from posttrain.registry import promotions
 from posttrain.registry.by_hand import Refused, judge_again, promote_judged
 from posttrain.registry.lock import LeaseLost
 from posttrain.registry.promote import POLICY
-from posttrain.reports import RuleOutcome
 
 REFUSALS = (ValueError, LeaseLost, MlflowException)
 """What the registry raises where it does not do what it is told; says why."""

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse
 
 from cli.review.security import keep
 from cli.review.words import LANGUAGES, Language, known, preferred, translator
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.limits import outcome_sentence
 from posttrain.evaluate.wording import (
     figure_label,
@@ -25,7 +26,6 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
-from posttrain.reports import RuleOutcome
 
 LANGUAGE, WHO = "posttrain_language", "posttrain_who"
 """Cookies: the language that was chosen, and the name that was last signed with."""

@@ -15,9 +15,10 @@ from cli.review.pages import card_html, page, reader_of, remember
 from cli.review.reports import report_of
 from cli.waiting import waiting
 from posttrain.evaluate.wording import figure_names
+from posttrain.figures import Figure
 from posttrain.registry.overview import VersionSummary
 from posttrain.registry.versions import LINEAGE, read_card
-from posttrain.reports import Evaluation, Figure
+from posttrain.reports import Evaluation
 
 router = APIRouter()
 

@@ -26,17 +26,11 @@ from posttrain.align.forward import check_head
 from posttrain.align.revise import REVISED, Sample
 from posttrain.align.revisions_report import read_samples
 from posttrain.align.rows import read
-from posttrain.artifacts import (
-    AiPreferences,
-    AiPreferencesFacts,
-    BaseModel,
-    Policy,
-    Revisions,
-    Tokens,
-)
+from posttrain.artifacts import AiPreferences, BaseModel, Policy, Revisions, Tokens
 from posttrain.contract import check_tokens
 from posttrain.data.columns import Row
 from posttrain.data.tokenize import SCHEMAS, Encoder
+from posttrain.facts import AiPreferencesFacts
 from posttrain.models.device import prepare
 from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer

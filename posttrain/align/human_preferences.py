@@ -17,9 +17,9 @@ import pydantic
 from posttrain.align.pairs import KeyRow, Pair
 from posttrain.align.verdicts import Choice, Problem, Verdict
 from posttrain.evaluate import bootstrap
+from posttrain.figures import Figure
 from posttrain.recipe.human_preferences import VerdictsRecipe, Writer
 from posttrain.recipe.section import Section
-from posttrain.reports import Figure
 
 KIND = "human"
 HELD_OUT = "held_out"

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from posttrain.align.revise import Utterance
 from posttrain.align.rows import Prompt, pad_id, read, read_prompts
-from posttrain.artifacts import BaseModel, Policy, Tokens, sha256_of
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.contract import check_tokens
 from posttrain.data.chat import end_tokens
+from posttrain.hashes import sha256_of
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling, generate
 from posttrain.models.load import load_policy

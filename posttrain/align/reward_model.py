@@ -24,15 +24,10 @@ from posttrain.align.judge import Judge, new_judge, score_own_samples
 from posttrain.align.losses import bradley_terry
 from posttrain.align.reward_report import judge_pairs
 from posttrain.align.rows import Pair, pad_id, read_pairs, read_prompts
-from posttrain.artifacts import (
-    BaseModel,
-    Policy,
-    RewardModel,
-    RewardModelFacts,
-    Tokens,
-)
+from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.chat import end_tokens
+from posttrain.facts import RewardModelFacts
 from posttrain.models.device import prepare
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.reward_model import RewardModelRecipe

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import Role, Tokens
+from posttrain.artifacts import Tokens
 from posttrain.data.chat import Message, end_tokens
+from posttrain.facts import Role
 from posttrain.models.generate import Sampling, cut_after_end
 from posttrain.recipe.answering import Answering
 from posttrain.recipe.self_critique import SelfCritiqueRecipe

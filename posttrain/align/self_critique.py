@@ -33,9 +33,11 @@ from posttrain.align.revisions_report import SAMPLES
 from posttrain.align.revisions_report import render as render
 from posttrain.align.rows import Prompt, read, read_prompts, sampling_by
 from posttrain.align.write import write_policy
-from posttrain.artifacts import BaseModel, Policy, Revisions, RevisionsFacts, Tokens, sha256
+from posttrain.artifacts import BaseModel, Policy, Revisions, Tokens
 from posttrain.contract import check_tokens
 from posttrain.data.chat import Message
+from posttrain.facts import RevisionsFacts
+from posttrain.hashes import sha256
 from posttrain.models.device import prepare
 from posttrain.models.generate import Sampling
 from posttrain.models.load import attach, load_base_of

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import count_adapted, method_of, save_adapter
 from posttrain.models.quantize import quantization_of
 from posttrain.recipe.section import Section

@@ -9,9 +9,9 @@ import json
 import math
 from typing import Any
 
-from posttrain.artifacts import Role
 from posttrain.data.rows import Message, Row, question
 from posttrain.data.text import normalise
+from posttrain.facts import Role
 from posttrain.recipe.ingest import COLUMNS, PLACE, Source, ways
 
 _LABELS = ("id", "group", "kind", "set", "split", "answer")

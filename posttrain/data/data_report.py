@@ -8,11 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from html import escape
 
-from posttrain.artifacts import Role
 from posttrain.data.expectations import Outcome
 from posttrain.data.pii import mask
 from posttrain.data.profile import Tally, bin_length
 from posttrain.data.rows import Row, conversation, texts
+from posttrain.facts import Role
 from posttrain.profiles import DataDrift, moves
 from posttrain.recipe.validation import REASONS, RoleRules
 

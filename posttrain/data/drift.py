@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, mean, pvariance
 
-from posttrain.artifacts import SourceFacts
 from posttrain.data.profile import NUM_PARTS, Tally, bin_length
+from posttrain.facts import SourceFacts
 from posttrain.profiles import (
     ChampionData,
     Counted,

@@ -29,7 +29,7 @@ from great_expectations.expectations.core.expect_column_values_to_not_be_null im
     ExpectColumnValuesToNotBeNull,
 )
 
-from posttrain.artifacts import Role
+from posttrain.facts import Role
 from posttrain.recipe.validation import RoleRules
 
 _FINDINGS = ("mojibake", "control_token")

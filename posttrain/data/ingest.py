@@ -13,11 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posttrain.artifacts import Records, RecordsFacts, Role, SourceFacts
+from posttrain.artifacts import Records
 from posttrain.data import sources
 from posttrain.data.canonical import canonical
 from posttrain.data.readers import RawRow, parts
 from posttrain.data.rows import ROLES, SCHEMAS, Row, texts
+from posttrain.facts import RecordsFacts, Role, SourceFacts
 from posttrain.recipe.ingest import IngestRecipe, Source, ways
 from posttrain.runtime import Runtime
 

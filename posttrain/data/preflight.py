@@ -2,10 +2,10 @@
 
 from itertools import islice
 
-from posttrain.artifacts import Role
 from posttrain.data import sources
 from posttrain.data.ingest import with_columns
 from posttrain.data.readers import parts
+from posttrain.facts import Role
 from posttrain.recipe.ingest import Source
 from posttrain.recipe.mistakes import nearest
 

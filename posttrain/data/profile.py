@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from posttrain.artifacts import Role, SourceFacts
 from posttrain.data.rows import Row, texts
 from posttrain.data.text import fingerprint, words
+from posttrain.facts import Role, SourceFacts
 from posttrain.profiles import DIMENSIONS, Counted, RoleProfile
 from posttrain.recipe.validation import Dimension
 

@@ -2,11 +2,11 @@
 
 from itertools import islice
 
-from posttrain.artifacts import Role
 from posttrain.data import sources
 from posttrain.data.ingest import canonical_rows
 from posttrain.data.questions import Question, Row, messages_of, refuse
 from posttrain.data.rows import conversation, is_held_out
+from posttrain.facts import Role
 from posttrain.recipe.ingest import Source
 
 HELD_OUT = "held_out"

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from posttrain.artifacts import Role
+from posttrain.facts import Role
 
 Row = dict[str, Any]
 Message = dict[str, Any]

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
-from posttrain.artifacts import Role
 from posttrain.data import pii
 from posttrain.data.rows import Row, conversation, is_held_out, question, texts
 from posttrain.data.text import control_token, fingerprint, language_share, mojibake, normalise
+from posttrain.facts import Role
 from posttrain.recipe.validation import RoleRules, ValidationRecipe
 
 ROLE_NAMES = frozenset({"system", "user", "assistant"})

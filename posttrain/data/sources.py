@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from posttrain import hub
-from posttrain.artifacts import SourceFacts, sha256, sources_digest
+from posttrain.facts import SourceFacts, sources_digest
+from posttrain.hashes import sha256
 from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
 
 

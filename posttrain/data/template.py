@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from posttrain.artifacts import BaseModel, Chats, ChatsFacts, Records, Role
+from posttrain.artifacts import BaseModel, Chats, Records
 from posttrain.data.columns import MESSAGE, Row, batches, write
+from posttrain.facts import ChatsFacts, Role
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.runtime import Runtime
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Chats, Tokens, TokensFacts
+from posttrain.artifacts import BaseModel, Chats, Tokens
 from posttrain.contract import check_made_for
 from posttrain.cost import count_tokens
 from posttrain.data.chat import encode_conversations, encode_prompts
 from posttrain.data.columns import MESSAGE, Row, batches, write
 from posttrain.data.packing import best_fit, concatenate
+from posttrain.facts import TokensFacts
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.runtime import Runtime

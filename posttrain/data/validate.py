@@ -16,14 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posttrain.artifacts import (
-    DRIFT,
-    Quarantine,
-    QuarantineFacts,
-    Records,
-    RecordsFacts,
-    Role,
-)
+from posttrain.artifacts import DRIFT, Quarantine, Records
 from posttrain.data.data_report import RoleReport, render
 from posttrain.data.drift import against, forbidden
 from posttrain.data.duplicates import Flags, NearCopy, Shard, first_copies, near_copies
@@ -31,6 +24,7 @@ from posttrain.data.expectations import Suite, new_context, new_suite, save_data
 from posttrain.data.rows import ROLES, SCHEMAS, is_held_out, question, texts
 from posttrain.data.rules import DERIVED, Examiner, count_columns, whole_text
 from posttrain.data.text import fingerprint, normalise
+from posttrain.facts import QuarantineFacts, RecordsFacts, Role
 from posttrain.profiles import ChampionData, DataDrift
 from posttrain.recipe.validation import REASONS, RoleRules, ValidationRecipe
 from posttrain.runtime import Runtime

@@ -21,11 +21,12 @@ from posttrain.align.rows import pad_id, read_prompts, sampling_by
 from posttrain.align.score import Scorer, load_scorer
 from posttrain.artifacts import BaseModel, Policy, Revisions, RewardModel, Tokens
 from posttrain.evaluate import bootstrap
+from posttrain.figures import Figure
 from posttrain.models.load import attach, load_base_of
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.answering import Answering
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.reports import Figure, Revision, ScoredAnswers, Stage
+from posttrain.reports import Revision, ScoredAnswers, Stage
 
 NUM_REVISIONS = 12
 """Samples of the self-critique that the report shows; the `revisions` artifact holds all."""

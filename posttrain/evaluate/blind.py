@@ -15,8 +15,9 @@ from posttrain.align.human_preferences import WORTH, first_share, majority
 from posttrain.align.pairs import Pair, Turn, pair_id, unfit
 from posttrain.align.revise import Utterance
 from posttrain.align.verdicts import Choice
+from posttrain.figures import Figure
 from posttrain.recipe.section import Section
-from posttrain.reports import Evaluation, Figure
+from posttrain.reports import Evaluation
 
 NORMAL_95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""

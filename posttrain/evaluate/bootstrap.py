@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from posttrain.reports import Figure, Items
+from posttrain.figures import Figure, Items
 
 Z = NormalDist().inv_cdf(0.975)
 

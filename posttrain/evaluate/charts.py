@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from posttrain.evaluate.language import LANGUAGES, Text, both, say
 from posttrain.evaluate.wording import number, stage_label
-from posttrain.reports import Figure
+from posttrain.figures import Figure
 
 INK = {
     "#010101": "var(--muted)",

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posttrain.evaluate.bootstrap import Z
-from posttrain.reports import Figure, Items
+from posttrain.figures import Figure, Items
 
 FEWEST = 10
 """Items below which no resampling tells: six that agree by chance would look like a proof."""

@@ -21,10 +21,11 @@ import datasets
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-from posttrain.artifacts import sha256_of
+from posttrain.figures import Figure
+from posttrain.hashes import sha256_of
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.harness import HARNESS, HarnessRecipe
-from posttrain.reports import Benchmark, Figure
+from posttrain.reports import Benchmark
 
 ERRORS_IN_95 = 1.96
 """Standard errors on each side of a normal estimate's 95 % interval."""

@@ -4,9 +4,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from posttrain.artifacts import BaseModel, Policy, Tokens, sha256_of
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.evaluate.alignment import held_out_prompts
 from posttrain.evaluate.perplexity import Scored
+from posttrain.hashes import sha256_of
 from posttrain.models.tokenizer import load_tokenizer, plain_texts
 from posttrain.recipe.answering import Answering
 from posttrain.recipe.evaluation import EvaluationRecipe

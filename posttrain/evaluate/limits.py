@@ -5,10 +5,10 @@ Of a comparison, English keeps the gate's own words, which say most.
 
 from functools import partial
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.language import Text, both, catalogue, plain, say
 from posttrain.evaluate.wording import figure_label, label, short_label
 from posttrain.registry.comparison import number
-from posttrain.reports import RuleOutcome
 
 CONFIDENT = "with 95 % confidence"
 """How the gate's rule ends where the whole interval must lie within the bounds."""

@@ -13,7 +13,8 @@ from posttrain.evaluate.wording import (
     number,
     stage_label,
 )
-from posttrain.reports import Evaluation, Figure, StageEvaluation
+from posttrain.figures import Figure
+from posttrain.reports import Evaluation, StageEvaluation
 
 History = Sequence[Mapping[str, float | None]]
 

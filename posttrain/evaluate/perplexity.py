@@ -18,9 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from posttrain.align.forward import causal, check_head, hidden_states, logits
 from posttrain.evaluate import bootstrap
+from posttrain.figures import Figure, Items
 from posttrain.models.tokenizer import plain_texts
 from posttrain.recipe.evaluation import EvaluationRecipe
-from posttrain.reports import Figure, Items
 
 T = TypeVar("T")
 MAX_LOGITS = 2**28

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from posttrain.artifacts import Tokens
 from posttrain.data.chat import end_tokens
 from posttrain.evaluate import bootstrap, rouge
+from posttrain.figures import Figure, Items
 from posttrain.models.generate import Sampling, generate
 from posttrain.recipe.evaluation import EvaluationRecipe, Probe
-from posttrain.reports import Figure, Items, Sample
+from posttrain.reports import Sample
 
 SPACES = re.compile(r"\s+")
 

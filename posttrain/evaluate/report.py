@@ -11,6 +11,7 @@ from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate import verdict
 from posttrain.evaluate.language import LANGUAGES, Text, both, catalogue, say
 from posttrain.evaluate.limits import outcome_sentence
@@ -35,7 +36,7 @@ from posttrain.evaluate.tables import (
 from posttrain.evaluate.wording import figure_label, label, lineage_label, stage_label
 from posttrain.recipe.evaluation import Language
 from posttrain.recipe.promotion import PromotionRecipe
-from posttrain.reports import Evaluation, RuleOutcome
+from posttrain.reports import Evaluation
 
 TEMPLATES = Environment(
     loader=PackageLoader("posttrain.evaluate", "templates"),

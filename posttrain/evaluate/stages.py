@@ -32,6 +32,7 @@ from posttrain.evaluate.recorded import (
     trainings,
 )
 from posttrain.evaluate.report import render
+from posttrain.figures import Figure, Items
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.tokenizer import load_tokenizer
@@ -39,16 +40,7 @@ from posttrain.progress import seconds_between
 from posttrain.recipe.evaluation import EvaluationRecipe, Language
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
-from posttrain.reports import (
-    Benchmark,
-    Evaluation,
-    Figure,
-    Items,
-    Sample,
-    ScoredAnswers,
-    Stage,
-    StageEvaluation,
-)
+from posttrain.reports import Benchmark, Evaluation, Sample, ScoredAnswers, Stage, StageEvaluation
 from posttrain.tracking import EVALUATE, log_cost, log_figures, log_page, read_history
 
 PAGE = "report.html"

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from posttrain.align.ppo_health import signs
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.language import Text, both, in_words, joined, plain, say
 from posttrain.evaluate.wording import direction, label, number, short_label, stage_label
+from posttrain.figures import Figure
 from posttrain.recipe.ppo import PpoHealth
 from posttrain.recipe.promotion import PromotionRecipe
-from posttrain.reports import (
-    Evaluation,
-    Figure,
-    RewardEvaluation,
-    RuleOutcome,
-    StageEvaluation,
-)
+from posttrain.reports import Evaluation, RewardEvaluation, StageEvaluation
 
 Point = Mapping[str, float | None]
 

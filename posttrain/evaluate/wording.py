@@ -1,9 +1,10 @@
 """What stages, figures and numbers are called where people read them, in any kind of document."""
 
 from posttrain.evaluate.language import catalogue
+from posttrain.figures import Figure
 from posttrain.recipe.evaluation import Language
 from posttrain.recipe.harness import HARNESS
-from posttrain.reports import Evaluation, Figure
+from posttrain.reports import Evaluation
 
 FIGURES = tuple(catalogue("en")["figures"])
 """Built-in figures, in the order of the table; the recipe's probes stand after the perplexities."""

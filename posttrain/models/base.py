@@ -17,7 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from posttrain.artifacts import BaseModel, Records, Reference
+from posttrain.artifacts import BaseModel, Records
+from posttrain.facts import Reference
 from posttrain.models.candidate import check_fingerprint, in_folder, on_hub, resolve_template
 from posttrain.models.device import prepare
 from posttrain.models.preflight import check

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
 from posttrain import hub
-from posttrain.artifacts import Reference
+from posttrain.facts import Reference
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.seal import fingerprint_of
 from posttrain.models.tokenizer import read_tokenizer, tokenizer_hash, with_system

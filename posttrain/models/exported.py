@@ -11,7 +11,8 @@ from typing import Literal, cast
 import pydantic
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from posttrain.artifacts import Reference, sha256
+from posttrain.facts import Reference
+from posttrain.hashes import sha256
 from posttrain.models.adapters import attach_folder
 from posttrain.models.load import load_weights
 from posttrain.models.seal import fingerprint_in, weights_folder_of

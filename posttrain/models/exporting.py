@@ -15,9 +15,10 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Policy, Reference
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
 from posttrain.data.chat import encode_prompts, end_tokens
+from posttrain.facts import Reference
 from posttrain.models.adapters import attach_folder
 from posttrain.models.exported import BASE, ExportedFacts, weights_of_base, write_facts
 from posttrain.models.load import load_base, load_policy, load_weights

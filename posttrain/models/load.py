@@ -10,8 +10,10 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, sha256
+from posttrain.artifacts import BaseModel, Policy, RewardModel
 from posttrain.contract import check_trained_on
+from posttrain.facts import PolicyFacts
+from posttrain.hashes import sha256
 from posttrain.models.adapters import attach_folder
 from posttrain.models.device import device, dtype, kernels, with_kernels
 from posttrain.models.quantize import keep_trainable, nf4, quantization_of

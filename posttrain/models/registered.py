@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import Reference, RegisteredBase
+from posttrain.facts import Reference, RegisteredBase
 from posttrain.models.load import load_merged
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.registry.load import download

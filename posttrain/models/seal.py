@@ -7,15 +7,9 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from posttrain import hub
-from posttrain.artifacts import (
-    BaseModel,
-    BaseModelFacts,
-    BaseTraining,
-    Reference,
-    RegisteredBase,
-    sha256,
-    sha256_of,
-)
+from posttrain.artifacts import BaseModel
+from posttrain.facts import BaseModelFacts, BaseTraining, Reference, RegisteredBase
+from posttrain.hashes import sha256, sha256_of
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
 

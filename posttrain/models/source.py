@@ -6,7 +6,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from posttrain import hub
-from posttrain.artifacts import sha256_of
+from posttrain.hashes import sha256_of
 from posttrain.models.registered import PREFIX, split
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.registry.versions import resolve

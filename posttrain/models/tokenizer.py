@@ -7,7 +7,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, sha256_of
+from posttrain.artifacts import BaseModel
+from posttrain.hashes import sha256_of
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<pad>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
 

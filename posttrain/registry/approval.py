@@ -8,13 +8,14 @@ import logging
 from mlflow import MlflowClient
 
 from posttrain.approvals import Answer, Proposal
+from posttrain.decisions import HistoryEntry, RegisteredVersion
 from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry import promotions
 from posttrain.registry.by_hand import Judged, judge_again, promote_judged
 from posttrain.registry.promotions import ChampionChanged, champion_of
 from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
-from posttrain.reports import Evaluation, HistoryEntry, RegisteredVersion
+from posttrain.reports import Evaluation
 
 log = logging.getLogger(__name__)
 

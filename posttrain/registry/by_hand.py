@@ -10,11 +10,11 @@ from typing import Literal
 import pydantic
 from mlflow import MlflowClient
 
+from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.promote import POLICY, examine
 from posttrain.registry.promotions import champion_of, move
 from posttrain.registry.versions import read_evaluation, resolve
-from posttrain.reports import HistoryEntry, RuleOutcome
 
 
 class Refused(ValueError):

@@ -8,9 +8,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.evaluate.wording import figure_label, figure_names, interval, number, stage_label
+from posttrain.figures import Figure
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.card_header import LIBRARIES, header
-from posttrain.reports import Evaluation, Figure, Training
+from posttrain.reports import Evaluation, Training
 
 TEMPLATES = Environment(
     loader=PackageLoader("posttrain.registry", "templates"),

@@ -7,7 +7,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from posttrain.artifacts import SourceFacts, sha256_of, sources_digest
+from posttrain.facts import SourceFacts, sources_digest
+from posttrain.hashes import sha256_of
 from posttrain.profiles import ChampionData
 from posttrain.registry.versions import CHAMPION, by_alias, read_evaluation
 from posttrain.reports import Evaluation

@@ -8,10 +8,12 @@ where it lies above zero or above the gain that is asked for: each is wrongly gr
 import math
 from dataclasses import dataclass
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.difference import FEWEST, Difference, difference, needed_items
+from posttrain.figures import Figure
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.promotion import Comparison, PromotionRecipe
-from posttrain.reports import Evaluation, Figure, RuleOutcome
+from posttrain.reports import Evaluation
 
 IN_TOKENS = ("perplexity_domain", "perplexity_answers", "mean_length")
 """Figures whose unit is a tokenizer's token."""

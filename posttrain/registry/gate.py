@@ -7,9 +7,11 @@ names and nobody measured fails the rule.
 import math
 from collections.abc import Sequence
 
+from posttrain.decisions import RuleOutcome
+from posttrain.figures import Figure
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry.comparison import Champion, judge_comparison, number
-from posttrain.reports import Evaluation, Figure, RuleOutcome
+from posttrain.reports import Evaluation
 
 
 def judge(

@@ -19,10 +19,10 @@ import pydantic
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.registry.lock import Lease
 from posttrain.registry.versions import ensure_model, history_name
 from posttrain.registry.writes import patiently
-from posttrain.reports import HistoryEntry, RuleOutcome
 
 ENTRY, STATE, ID, LOCK = "entry", "state", "id", "lock"
 """Tags of a line: what it says, whether it was carried out, by which call, under which lock."""

@@ -8,11 +8,12 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from posttrain.artifacts import RegisteredBase
+from posttrain.decisions import HistoryEntry
+from posttrain.facts import RegisteredBase
 from posttrain.recipe.section import Section
 from posttrain.registry.promotions import history
 from posttrain.registry.versions import ABSENT, LINEAGE, read_evaluation, resolve
-from posttrain.reports import Evaluation, HistoryEntry
+from posttrain.reports import Evaluation
 
 DIRTY = "-dirty"
 DATA, IMAGE = "data.", "image."

@@ -11,14 +11,16 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
 
+from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.evaluate.difference import difference
 from posttrain.evaluate.wording import direction, figure_names
+from posttrain.figures import Figure
 from posttrain.recipe.promotion import OWN_SCALE, PromotionRecipe
 from posttrain.recipe.section import Section
 from posttrain.registry.comparison import IN_TOKENS
 from posttrain.registry.promotions import history
 from posttrain.registry.versions import ABSENT, read_evaluation, resolve, what_exists
-from posttrain.reports import Evaluation, Figure, HistoryEntry, RuleOutcome
+from posttrain.reports import Evaluation
 
 FIGURE = "figure."
 """Prefix of the tags that hold the last stage's figures."""

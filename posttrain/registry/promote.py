@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from pydantic import TypeAdapter
 
+from posttrain.decisions import HistoryEntry, Promotion, RegisteredVersion, RuleOutcome
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import as_metrics, judge
@@ -19,13 +20,7 @@ from posttrain.registry.history import decision, is_refused_already
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted, refused
 from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve, tag_name
 from posttrain.registry.writes import patiently
-from posttrain.reports import (
-    Evaluation,
-    HistoryEntry,
-    Promotion,
-    RegisteredVersion,
-    RuleOutcome,
-)
+from posttrain.reports import Evaluation
 
 THE_PIPELINE = "the pipeline"
 OUTCOMES = TypeAdapter(tuple[RuleOutcome, ...])

@@ -18,11 +18,11 @@ from typing import Literal
 
 from mlflow import MlflowClient
 
+from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.registry import history as lines
 from posttrain.registry.lock import Lease, exclusive
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias, resolve
 from posttrain.registry.writes import patiently
-from posttrain.reports import HistoryEntry, RuleOutcome
 
 Unchecked = Literal["unchecked"]
 UNCHECKED: Unchecked = "unchecked"

@@ -1,6 +1,6 @@
 """A refused promotion as an error, for runs that a scheduler watches by their exit code."""
 
-from posttrain.reports import Promotion, RegisteredVersion
+from posttrain.decisions import Promotion, RegisteredVersion
 
 
 class PromotionRefused(ValueError):

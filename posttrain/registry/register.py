@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry import champion
 from posttrain.registry.card import model_card
@@ -34,7 +35,7 @@ from posttrain.registry.versions import (
     read_evaluation,
     tag_name,
 )
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.reports import Evaluation
 
 
 def register(

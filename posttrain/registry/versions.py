@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from posttrain.artifacts import BaseModel, Policy, sha256_of
+from posttrain.artifacts import BaseModel, Policy
+from posttrain.hashes import sha256_of
 from posttrain.reports import Evaluation
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from posttrain.artifacts import RegisteredBase
+from posttrain.facts import RegisteredBase
 from posttrain.recipe.section import Section
 from posttrain.registry.lineage import aliases, origins
 from posttrain.registry.versions import CHAMPION, read_evaluation

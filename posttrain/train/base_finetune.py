@@ -13,8 +13,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainingArguments
 
 from posttrain import processes
-from posttrain.artifacts import BaseModel, BaseTraining, Reference, Tokens
+from posttrain.artifacts import BaseModel, Tokens
 from posttrain.contract import check_tokens
+from posttrain.facts import BaseTraining, Reference
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base

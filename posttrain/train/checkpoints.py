@@ -15,7 +15,8 @@ from typing import Any
 import fsspec
 
 from posttrain import processes
-from posttrain.artifacts import Folder, sha256, sha256_of
+from posttrain.artifacts import Folder
+from posttrain.hashes import sha256, sha256_of
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 

@@ -16,9 +16,10 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from posttrain import processes
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.packing import best_fit
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import count_adapted, new_adapter, save_adapter
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base

@@ -17,8 +17,8 @@ from benchmarks.ppo_start import Models
 from benchmarks.ppo_table import Run, as_json, cell, table
 from posttrain.align.score import load_scorer
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
+from posttrain.figures import Figure
 from posttrain.models.load import load_base
-from posttrain.reports import Figure
 from tests.posttrain.align.conftest import (  # noqa: F401
     assistant,
     domain,

@@ -8,11 +8,13 @@ from typing import Annotated
 from zenml import pipeline, step
 from zenml.types import HTMLString
 
-from posttrain.artifacts import Quarantine, QuarantineFacts
+from posttrain.artifacts import Quarantine
+from posttrain.decisions import Promotion
 from posttrain.evaluate.report import render
+from posttrain.facts import QuarantineFacts
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry.gate import judge
-from posttrain.reports import Evaluation, Promotion
+from posttrain.reports import Evaluation
 from steps._folders import FolderMaterializer
 from tests import samples
 

@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from cli.main import app
-from posttrain.artifacts import RegisteredBase, sha256
+from posttrain.facts import RegisteredBase
+from posttrain.hashes import sha256
 from tests.origins import add_version, role
 
 CLI = CliRunner()

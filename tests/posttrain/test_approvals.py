@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from posttrain.approvals import Answer, Approval, Overruling, Proposal
-from posttrain.reports import RuleOutcome
+from posttrain.decisions import RuleOutcome
 
 
 def proposal(passed: bool, champion: int | None = 2) -> Proposal:

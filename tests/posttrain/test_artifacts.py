@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import (
-    MANIFEST,
-    Chats,
-    Manifest,
-    Quarantine,
-    QuarantineFacts,
-    Records,
-    RecordsFacts,
-)
+from posttrain.artifacts import MANIFEST, Chats, Manifest, Quarantine, Records
+from posttrain.facts import QuarantineFacts, RecordsFacts
 
 
 @pytest.fixture

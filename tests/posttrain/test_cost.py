@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import COST, Records, RecordsFacts
+from posttrain.artifacts import COST, Records
 from posttrain.cost import (
     Counts,
     Meter,
@@ -21,6 +21,7 @@ from posttrain.cost import (
     memory,
     processor_seconds,
 )
+from posttrain.facts import RecordsFacts
 from posttrain.runtime import Runtime
 
 MEGABYTES = 2**20

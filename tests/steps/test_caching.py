@@ -5,8 +5,8 @@ import pytest
 from mlflow import MlflowClient
 from zenml.utils import source_utils
 
-from posttrain.artifacts import sha256
 from posttrain.data.sources import digest
+from posttrain.hashes import sha256
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.evaluation import EvaluationRecipe
 from posttrain.recipe.harness import HarnessRecipe

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import Records, RecordsFacts
+from posttrain.artifacts import Records
+from posttrain.facts import RecordsFacts
 from steps._folders import FolderMaterializer
 
 

@@ -11,7 +11,7 @@ from zenml.materializers.base_materializer import BaseMaterializer
 from zenml.materializers.materializer_registry import materializer_registry
 from zenml.types import HTMLString
 
-from posttrain.reports import RegisteredVersion
+from posttrain.decisions import RegisteredVersion
 from steps._reports import SUMS
 
 VERSION = RegisteredVersion(name="ferries", version=3, content_hash="ab", is_new=True)

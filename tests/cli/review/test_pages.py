@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from cli.review.desk import Desk
 from cli.review.words import LANGUAGES, catalogue, preferred
-from posttrain.reports import HistoryEntry
+from posttrain.decisions import HistoryEntry
 from tests.cli.review.museum import NAME, SCRIPT, browser_of
 
 HERE = f"/models/{NAME}"

@@ -12,17 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from posttrain.align import reward_model
 from posttrain.align.forward import pad_right
-from posttrain.artifacts import (
-    BaseModel,
-    Policy,
-    PolicyFacts,
-    Reference,
-    RewardModel,
-    Tokens,
-    TokensFacts,
-)
+from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import trained_on
 from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.facts import PolicyFacts, Reference, TokensFacts
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.load import load_base
 from posttrain.models.seal import seal

@@ -19,18 +19,10 @@ from posttrain.align.blend import Blend, blend_pairs
 from posttrain.align.forward import pad_right
 from posttrain.align.revise import Round, Sample
 from posttrain.align.rows import Pair
-from posttrain.artifacts import (
-    AiPreferences,
-    BaseModel,
-    Policy,
-    PolicyFacts,
-    Reference,
-    Revisions,
-    RevisionsFacts,
-    Tokens,
-)
+from posttrain.artifacts import AiPreferences, BaseModel, Policy, Revisions, Tokens
 from posttrain.contract import trained_on
 from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.facts import PolicyFacts, Reference, RevisionsFacts
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.generate import Sampling
 from posttrain.models.load import attach, load_base

@@ -12,9 +12,10 @@ from posttrain.align import ppo, reward_model, self_critique
 from posttrain.align.ppo_update import Learned, adam, update_policy
 from posttrain.align.rollout import POLICY, Actors, load_actors, roll_out
 from posttrain.align.rows import pad_id, read_prompts
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, RewardModel, Tokens
+from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import trained_on
 from posttrain.data.chat import end_tokens
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import adapter_weights, count_adapted, save_adapter
 from posttrain.models.generate import Sampling
 from posttrain.models.load import load_policy

@@ -20,8 +20,10 @@ from posttrain.align.pairs import (
     write,
 )
 from posttrain.align.revise import Utterance
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Tokens, sha256_of
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts
+from posttrain.hashes import sha256_of
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.load import load_base
 from posttrain.recipe.human_preferences import PairsRecipe

@@ -17,7 +17,8 @@ from posttrain.align.score import (
     raw_scores,
     save_head,
 )
-from posttrain.artifacts import BaseModel, Policy, RewardModel, RewardModelFacts
+from posttrain.artifacts import BaseModel, Policy, RewardModel
+from posttrain.facts import RewardModelFacts
 from posttrain.models.load import attach, load_base
 
 ROWS = [[5, 6, 7, 1], [8, 1], [9, 10, 11, 12, 13, 14, 1]]

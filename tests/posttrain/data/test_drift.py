@@ -6,10 +6,10 @@ import random
 import pytest
 from scipy.stats import chi2
 
-from posttrain.artifacts import SourceFacts
 from posttrain.data.drift import REST, against, chi_squared, forbidden, psi
 from posttrain.data.profile import Tally
 from posttrain.data.rows import Row
+from posttrain.facts import SourceFacts
 from posttrain.profiles import ChampionData, DataDrift, DimensionDrift
 from posttrain.recipe.validation import Dimension, DriftRecipe
 

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from posttrain.artifacts import Role, sha256
 from posttrain.data import ingest as module
 from posttrain.data.ingest import ingest
 from posttrain.data.rows import SCHEMAS
 from posttrain.data.sources import digest
+from posttrain.facts import Role
+from posttrain.hashes import sha256
 from posttrain.recipe.ingest import IngestRecipe, Source
 
 Rows = list[dict[str, Any]]

@@ -1,6 +1,6 @@
-from posttrain.artifacts import SourceFacts
 from posttrain.data.profile import NUM_WORDS, Tally, length_bin
 from posttrain.data.rows import Row
+from posttrain.facts import SourceFacts
 
 
 def document(text: str) -> Row:

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from posttrain.artifacts import Role
 from posttrain.data.recipe_questions import recipe_questions
+from posttrain.facts import Role
 from posttrain.recipe.ingest import IngestRecipe, Source
 from tests.hub import Hub, serve
 from tests.stand_ins import SOCRATIC, write_socratic

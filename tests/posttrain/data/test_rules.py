@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from posttrain.artifacts import Role
 from posttrain.data.rows import Row
 from posttrain.data.rules import DERIVED, Examiner, count_columns, role_order, schema_finding
 from posttrain.data.text import fingerprint
+from posttrain.facts import Role
 from posttrain.recipe.validation import RoleRules, ValidationRecipe
 
 

@@ -5,11 +5,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from posttrain.artifacts import Records, Role
+from posttrain.artifacts import Records
 from posttrain.data import ingest as ingest_module
 from posttrain.data.ingest import ingest
 from posttrain.data.rows import SCHEMAS
 from posttrain.data.validate import Validated, validate
+from posttrain.facts import Role
 from posttrain.recipe.ingest import IngestRecipe, Source
 from posttrain.recipe.validation import NearDuplicates, RoleRules, ValidationRecipe
 

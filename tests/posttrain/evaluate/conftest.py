@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import BaseModel, Quarantine, QuarantineFacts, Records, SourceFacts
+from posttrain.artifacts import BaseModel, Quarantine, Records
 from posttrain.evaluate.stages import Stages
+from posttrain.facts import QuarantineFacts, SourceFacts
 from tests.tiny_run import trained
 
 

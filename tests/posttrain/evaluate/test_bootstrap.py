@@ -3,7 +3,7 @@ import math
 import pytest
 
 from posttrain.evaluate import bootstrap
-from posttrain.reports import Items
+from posttrain.figures import Items
 
 
 def test_share_of_hits_with_its_interval() -> None:

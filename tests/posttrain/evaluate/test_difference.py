@@ -7,7 +7,7 @@ import pytest
 
 from posttrain.evaluate import bootstrap
 from posttrain.evaluate.difference import difference, expanded_tail, needed_items, score_interval
-from posttrain.reports import Figure, Items
+from posttrain.figures import Figure, Items
 
 NUM_TRIALS = 400
 ERRORS = 0.025 + 3 * math.sqrt(0.025 * 0.975 / NUM_TRIALS)

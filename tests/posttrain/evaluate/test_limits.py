@@ -2,11 +2,11 @@
 
 import pytest
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.limits import outcome_sentence
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import judge
-from posttrain.reports import RuleOutcome
 from tests import samples
 
 ROOM = (Limit(figure="helpfulness", at_least=0.1),)

@@ -6,12 +6,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.panels import frontier_panel, frontier_points
 from posttrain.evaluate.report import render
 from posttrain.evaluate.tables import cost_table, drift_table
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.registry.gate import judge
-from posttrain.reports import Evaluation, RuleOutcome, Stage
+from posttrain.reports import Evaluation, Stage
 from tests import samples
 
 GATE = PromotionRecipe(limits=(Limit(figure="fact_accuracy.A", at_least=0.85),))

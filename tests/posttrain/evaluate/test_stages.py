@@ -5,15 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from posttrain.artifacts import (
-    Quarantine,
-    RewardModel,
-    RewardModelFacts,
-)
+from posttrain.artifacts import Quarantine, RewardModel
 from posttrain.evaluate import bootstrap
 from posttrain.evaluate.language import both
 from posttrain.evaluate.stages import Stages, evaluate, report
 from posttrain.evaluate.wording import stage_label
+from posttrain.facts import RewardModelFacts
 from posttrain.models.tokenizer import train_tokenizer
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from tests import samples

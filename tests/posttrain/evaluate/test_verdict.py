@@ -3,6 +3,7 @@
 import pytest
 
 from posttrain.align.ppo_health import signs
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.language import in_words, plain
 from posttrain.evaluate.verdict import (
     critique_sentence,
@@ -15,8 +16,9 @@ from posttrain.evaluate.verdict import (
     warning_sentences,
 )
 from posttrain.evaluate.wording import figure_label, figure_names, number
+from posttrain.figures import Figure
 from posttrain.recipe.ppo import PpoHealth
-from posttrain.reports import Evaluation, Figure, RuleOutcome, ScoredAnswers, Training
+from posttrain.reports import Evaluation, ScoredAnswers, Training
 from tests import samples
 
 

@@ -8,7 +8,8 @@ import torch
 from bitsandbytes.nn.modules import Linear4bit
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Policy, Reference
+from posttrain.artifacts import BaseModel, Policy
+from posttrain.facts import Reference
 from posttrain.models.exported import load_exported, read_facts
 from posttrain.models.exporting import Version, trial_logits, write_merged, write_peft
 from posttrain.models.load import load_policy
@@ -161,7 +162,7 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from posttrain.artifacts import Reference
+from posttrain.facts import Reference
 from posttrain.models.exported import load_exported
 from posttrain.models.exporting import Version, trial_logits, write_peft
 from posttrain.models.seal import seal, weights_folder_of

@@ -13,8 +13,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from posttrain.artifacts import BaseModel, Reference
+from posttrain.artifacts import BaseModel
 from posttrain.data.chat import encode_prompts, end_tokens
+from posttrain.facts import Reference
 from posttrain.models.exported import load_exported
 from posttrain.models.exporting import (
     Version,

@@ -8,8 +8,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import (
     adapter_weights,
     attach_folder,

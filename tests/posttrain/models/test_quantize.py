@@ -10,8 +10,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Reference
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts, Reference
 from posttrain.models.adapters import (
     adapter_weights,
     count_adapted,

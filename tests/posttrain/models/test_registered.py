@@ -4,9 +4,10 @@ import mlflow
 import pytest
 import torch
 
-from posttrain.artifacts import BaseModel, Policy, PolicyFacts, Records
+from posttrain.artifacts import BaseModel, Policy, Records
 from posttrain.checks import look_at_base
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts
 from posttrain.models.adapters import adapter_weights, new_adapter, save_adapter
 from posttrain.models.base import resolve
 from posttrain.models.load import load_base, load_policy

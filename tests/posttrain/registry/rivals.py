@@ -20,11 +20,11 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry import lock, promotions
 from posttrain.registry.promote import promote
 from posttrain.registry.versions import read_evaluation
-from posttrain.reports import RegisteredVersion
 
 FORK = multiprocessing.get_context("fork")
 WRITES = (

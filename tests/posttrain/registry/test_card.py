@@ -13,13 +13,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from mlflow import MlflowClient
 from transformers import PreTrainedTokenizerFast
 
-from posttrain.artifacts import (
-    BaseModel,
-    Policy,
-    PolicyFacts,
-    Reference,
-)
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import trained_on
+from posttrain.facts import PolicyFacts, Reference
 from posttrain.models.adapters import adapter_weights, attach_folder, new_adapter, save_adapter
 from posttrain.models.exported import ExportedFacts
 from posttrain.models.load import load_base, load_base_of, load_policy

@@ -6,8 +6,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from posttrain.artifacts import SourceFacts, sources_digest
 from posttrain.data import sources
+from posttrain.facts import SourceFacts, sources_digest
 from posttrain.profiles import DataDrift
 from posttrain.recipe.ingest import IngestRecipe, Source
 from posttrain.registry.champion import champion_data, digest

@@ -2,10 +2,12 @@
 
 import pytest
 
+from posttrain.decisions import RuleOutcome
 from posttrain.evaluate import bootstrap
+from posttrain.figures import Items
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.registry.comparison import Champion, judge_comparison
-from posttrain.reports import Evaluation, Items, RuleOutcome
+from posttrain.reports import Evaluation
 from tests import samples
 
 GATE = PromotionRecipe(limits=(Limit(figure="x", at_least=0),), num_bootstrap=500)

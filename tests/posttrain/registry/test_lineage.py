@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from posttrain.artifacts import RegisteredBase
+from posttrain.decisions import RegisteredVersion
+from posttrain.facts import RegisteredBase
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry import promotions
 from posttrain.registry.lineage import lineage
 from posttrain.registry.register import register
-from posttrain.reports import RegisteredVersion
 from tests import samples
 from tests.origins import add_version, role
 

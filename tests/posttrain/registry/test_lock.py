@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
+from posttrain.decisions import HistoryEntry
 from posttrain.registry import history
 from posttrain.registry.lock import LeaseLost, exclusive
 from posttrain.registry.versions import model_names
-from posttrain.reports import HistoryEntry
 
 LINE = HistoryEntry(
     number=0,

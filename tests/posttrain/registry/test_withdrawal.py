@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from posttrain.artifacts import RegisteredBase
+from posttrain.facts import RegisteredBase
 from posttrain.registry.withdrawal import withdrawal
 from tests.origins import add_version, role
 

@@ -3,9 +3,10 @@
 from mlflow import MlflowClient
 
 from posttrain.artifacts import BaseModel
+from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.register import register
-from posttrain.reports import Evaluation, RegisteredVersion
+from posttrain.reports import Evaluation
 from tests import samples
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from posttrain.artifacts import BaseModel, Policy, Records, RecordsFacts, Tokens
+from posttrain.artifacts import BaseModel, Policy, Records, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
+from posttrain.facts import RecordsFacts
 from posttrain.models.load import load_policy
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.template import TemplateRecipe

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from posttrain.artifacts import BaseModel, Policy, Records, Reference, Tokens
+from posttrain.artifacts import BaseModel, Policy, Records, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
+from posttrain.facts import Reference
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import load_tokenizer
