@@ -30,7 +30,7 @@ DECIDED = {
     "approve": "approved",
     "rollback": "taken back",
     "reject": "rejected",
-    "refuse": "refused by the gate",
+    "refuse": "refused",
     "outside": "moved outside",
 }
 HASHES = ("_hash", "fingerprint")

@@ -89,7 +89,8 @@ def test_a_person_may_overrule_take_back_and_promote(museum: MlflowClient) -> No
     assert "I like it; against the gate, of which 1 rule fails: overruled by hand" in told
     assert "taken back 2  champion 2 → 3  kim" in told
     lines = json.loads(run("history", "--json").stdout)
-    assert [one["number"] for one in lines] == [1, 2, 3, 4]
+    assert [one["number"] for one in lines] == [1, 2, 3, 4, 5]
+    assert [one["action"] for one in lines][:3] == ["promote", "refuse", "promote"]
 
 
 @pytest.mark.usefixtures("museum")
