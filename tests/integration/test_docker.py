@@ -39,7 +39,7 @@ IMAGES = ("data", "train", "registry")
 PLANTED = "planted-3f9c1e7ab2"
 SECRETS = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"), PLANTED)
 
-EVERY = 150
+EVERY = 200
 """Steps from one checkpoint to the next."""
 
 CUT_DOWN: dict[str, Any] = {
@@ -157,9 +157,9 @@ def finished(world: Checkout, config: Path) -> Finished:
     written = checkpoints(world)[killed_at].stat().st_mtime_ns
 
     with running(world, config, "stopped") as run:
-        container = run.until(lambda: last_checkpoint(world) > killed_at and training())
+        run.until(lambda: last_checkpoint(world) > killed_at)
         kept[killed_at] = checkpoints(world)[killed_at].stat().st_mtime_ns == written
-        docker("stop", "--time", "120", container)
+        docker("stop", "--time", "120", run.until(training))
         assert run.code() != 0
         said += run.said()
     stopped_at = last_checkpoint(world)
