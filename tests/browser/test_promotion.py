@@ -54,8 +54,9 @@ def page(server: ZenMLServer) -> Iterator[Page]:
         page.goto(f"{server.url}/login")
         page.get_by_label("Username").fill("default")
         page.get_by_label("Password").fill(server.password)
-        page.get_by_role("button", name="Login").click()
-        expect(page.get_by_role("button", name="Login")).to_be_hidden(timeout=PATIENCE_MS)
+        login = page.get_by_role("button", name="Login", exact=True)
+        login.click()
+        expect(login).to_be_hidden(timeout=PATIENCE_MS)
         yield page
         browser.close()
 
