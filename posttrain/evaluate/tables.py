@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from posttrain.evaluate.language import Text, both, joined, plain, say
+from posttrain.evaluate.language import Text, both, catalogue, joined, plain, say
 from posttrain.evaluate.wording import (
     REWARD_FIGURES,
     count_label,
@@ -158,8 +158,9 @@ def cost_table(costs: Sequence[StepCost]) -> Table | None:
 
 def _cost_cells(cost: StepCost, on_gpu: bool) -> list[Cell]:
     tokens = [
-        joined(" ", [plain(f"{number:,}"), both(partial(label, "uses"), use)])
-        for use, number in cost.tokens.items()
+        joined(" ", [plain(f"{cost.tokens[use]:,}"), both(partial(label, "uses"), use)])
+        for use in catalogue("en")["uses"]
+        if use in cost.tokens
     ]
     speed = sum(cost.tokens.values()) / cost.wall_seconds if cost.wall_seconds else 0.0
     before = say("page.at_start", size=size(cost.bytes_at_start))
