@@ -54,7 +54,7 @@ test-docker: setup  ## The containers' test; as root on Debian it starts an engi
 	@. $(STATE)/env && .ci/docker
 
 bench-images: setup  ## Sizes and build times of the images
-	@. $(STATE)/env && python -m benchmarks.images
+	@. $(STATE)/env && python -m benchmarks.images -- $(BUILD_FLAGS)
 
 # Two at a time; slow tests start processes of their own and take what time they need, one by one.
 FAST := pytest -q -n 2 --dist loadfile -m "not slow"
