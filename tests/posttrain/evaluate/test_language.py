@@ -21,7 +21,7 @@ from posttrain.profiles import DIMENSIONS
 from posttrain.recipe.validation import REASONS
 from tests import samples
 
-GATES_OWN = {"gain.compared", "gain.refused", "warnings"}
+GATES_OWN = {"gain.compared", "refused", "warnings"}
 """English shows the words that were recorded; Korean tells the figures."""
 
 
