@@ -4,23 +4,16 @@ MLflow's run has a copy, ZenML has the artifact; a version that was measured ane
 run is gone, gets the page from its registered evaluation, which lacks the curves alone.
 """
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-
-import mlflow
-from mlflow.exceptions import MlflowException
 
 from cli.last_run import LastRun
 from cli.review.desk import Desk
 from cli.review.words import Language
 from posttrain.evaluate.language import in_language
-from posttrain.evaluate.report import render
 from posttrain.registry.overview import VersionSummary
+from posttrain.registry.version_report import logged_report, report_without_curves, tells_of
 from posttrain.registry.versions import LINEAGE
 from posttrain.reports import Evaluation
-
-REPORT = "report.html"
 
 
 def report_of(desk: Desk, version: VersionSummary, name: str, language: Language) -> str | None:
@@ -28,32 +21,22 @@ def report_of(desk: Desk, version: VersionSummary, name: str, language: Language
     evaluation = desk.evaluation(name, version.number)
     if evaluation is None:
         return None
-    told = (evaluation.held_out_hash, evaluation.policy_hash)
-    for page in _of_run(desk, version, name):
-        if all(one in page for one in told):
-            return in_language(page, language)
-    return _rendered(version, evaluation, language)
+    for page in _of_run(desk, version, name, evaluation):
+        return in_language(page, language)
+    return report_without_curves(evaluation, version.outcomes, version.tags, language)
 
 
-def _of_run(desk: Desk, version: VersionSummary, name: str) -> Iterator[str]:
-    run_id = desk.version(name, version.number).run_id
-    if run_id is not None and (page := _logged(run_id)) is not None:
-        yield page
+def _of_run(
+    desk: Desk, version: VersionSummary, name: str, evaluation: Evaluation
+) -> Iterator[str]:
+    logged = logged_report(desk.version(name, version.number).run_id, evaluation)
+    if logged is not None:
+        yield logged
     zenml_run = version.tags.get(f"{LINEAGE}zenml_run_id")
-    if desk.has_zenml and zenml_run is not None and (kept := _kept(zenml_run)) is not None:
-        yield kept
-
-
-def _logged(run_id: str) -> str | None:
-    """MLflow's copy."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            file = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=REPORT, dst_path=folder
-            )
-        except (MlflowException, OSError):  # the run was deleted, or had its report from the cache
-            return None
-        return Path(file).read_text(encoding="utf-8")
+    if desk.has_zenml and zenml_run is not None:
+        kept = _kept(zenml_run)
+        if kept is not None and tells_of(kept, evaluation):
+            yield kept
 
 
 def _kept(run_id: str) -> str | None:
@@ -64,13 +47,3 @@ def _kept(run_id: str) -> str | None:
         return LastRun(Client().get_pipeline_run(run_id), ()).report
     except (KeyError, ValueError):  # deleted, or of another ZenML
         return None
-
-
-def _rendered(version: VersionSummary, evaluation: Evaluation, language: Language) -> str:
-    lineage = {
-        tag.removeprefix(LINEAGE): value
-        for tag, value in version.tags.items()
-        if tag.startswith(LINEAGE)
-    }
-    data = {role: data.counts for role, data in evaluation.data.items()}
-    return render(evaluation, {}, version.outcomes, data, lineage, language=language)
