@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -23,10 +24,10 @@ def list_schedules() -> None:
     client = Client()
     found = client.list_schedules(size=1000, hydrate=True).items
     orchestrators = client.list_stack_components(type="orchestrator", size=1000).items
-    names = {one.id: one.name for one in orchestrators}
+    names: dict[UUID | None, str] = {one.id: one.name for one in orchestrators}
     for one in found:
         state = "active" if one.active else "paused"
-        where = names[one.orchestrator_id] if one.orchestrator_id in names else "nothing: deleted"
+        where = names.get(one.orchestrator_id, "nothing: deleted")
         print(f"{one.name}  {one.cron_expression}  {state}  on {where}")
     if not found:
         print("ZenML keeps no schedule; a clock of `posttrain schedule run` is none of ZenML's")
