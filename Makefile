@@ -26,7 +26,7 @@ TAG ?= local
 SLIM := python:3.11-slim-bookworm
 IMAGES := image-data image-train image-registry
 ARGUMENTS := BASE STORE PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS VERSION REVISION
-images: $(IMAGES)  ## Build the images of the steps; CPU=1: without CUDA
+images: $(IMAGES)  ## Build the images of the steps; CPU=1: on a base without CUDA
 
 $(IMAGES): image-%:
 	@VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
@@ -56,14 +56,16 @@ test-docker: setup  ## The containers' test; as root on Debian it starts an engi
 bench-images: setup  ## Sizes and build times of the images
 	@. $(STATE)/env && python -m benchmarks.images -- $(BUILD_FLAGS)
 
-# Two at a time; slow tests start processes of their own and take what time they need, one by one.
-FAST := pytest -q -n 2 --dist loadfile -m "not slow"
+# Two files at a time.
+PYTEST := pytest -q -n 2 --dist loadfile
 test: setup  ## Tests, without the slow ones
-	@. $(STATE)/env && $(FAST)
+	@. $(STATE)/env && $(PYTEST) -m "not slow"
 
-test-all: setup  ## Every test: browser, servers, the demo with its figures
+# The containers' test has a target and a time limit of its own.
+test-all: setup  ## Every test but test-docker: browser, servers, the demo with its figures
 	@$(MAKE) --silent checkov || echo "NO CHECKOV: pip failed; its tests will skip" >&2
-	@. $(STATE)/env && $(FAST) && pytest -q -m slow
+	@. $(STATE)/env && $(PYTEST) -m "not slow" && \
+	  $(PYTEST) -m slow --ignore tests/integration/test_docker.py
 
 check: setup  ## Lint, types, layers
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
+
+from cli.run_file import Pipeline
 
 schedule = typer.Typer(
     help="Runs by the clock: `run` on this machine; the others for schedules that ZenML keeps.",
@@ -18,9 +21,16 @@ def list_schedules() -> None:
     """Show ZenML's schedules: name, cron, whether it is active, where it runs."""
     from zenml.client import Client
 
-    for found in Client().list_schedules(size=1000).items:
-        state = "active" if found.active else "paused"
-        print(f"{found.name}  {found.cron_expression}  {state}")
+    client = Client()
+    found = client.list_schedules(size=1000, hydrate=True).items
+    orchestrators = client.list_stack_components(type="orchestrator", size=1000).items
+    names: dict[UUID | None, str] = {one.id: one.name for one in orchestrators}
+    for one in found:
+        state = "active" if one.active else "paused"
+        where = names.get(one.orchestrator_id, "nothing: deleted")
+        print(f"{one.name}  {one.cron_expression}  {state}  on {where}")
+    if not found:
+        print("ZenML keeps no schedule; a clock of `posttrain schedule run` is none of ZenML's")
 
 
 @schedule.command()
@@ -44,17 +54,23 @@ def delete(name: Name) -> None:
     print(f"{name}: deleted")
 
 
-@schedule.command(context_settings={"ignore_unknown_options": True})
+@schedule.command()
 def run(
     cron: Annotated[
         str,
         typer.Option(help="When: five fields as in crontab, or six with the seconds first."),
     ],
     config: Annotated[Path, typer.Option("--config", "-c", help="The run's YAML.")],
-    pipeline: Annotated[str, typer.Option(help="Which pipeline.")] = "post_training",
+    pipeline: Annotated[Pipeline, typer.Option(help="Which pipeline.")] = "post_training",
     attempts: Annotated[
         int, typer.Option(min=1, help="How often a run is started before it counts as failed.")
     ] = 3,
+    pause: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds before the second attempt; twice as many before the next."
+        ),
+    ] = 10,
     state: Annotated[
         Path, typer.Option(help="Folder of the clock's state and of the runs' logs.")
     ] = Path(".posttrain/schedule"),
@@ -71,8 +87,10 @@ def run(
     """
     from cli.scheduler import Plan, keep
 
-    if not config.is_file():
-        raise ValueError(f"-c {config}: there is no such file")
+    if command:
+        _check_command(config, command)
+    else:
+        _check_recipe(config, pipeline)
     target = f"pipelines.{pipeline}.{pipeline}"
     default = ["zenml", "pipeline", "run", target, "-c", str(config)]
     keep(
@@ -80,10 +98,47 @@ def run(
             cron=cron,
             command=tuple(command or default),
             attempts=attempts,
+            pause_seconds=pause,
             folder=state / config.stem,
             tells_of_cache=not command,
         )
     )
+
+
+def _check_command(config: Path, command: list[str]) -> None:
+    """Refuse what would fail at the first tick.
+
+    Raises:
+        ValueError: there is no such file or no such command.
+    """
+    import shutil
+
+    if not config.is_file():
+        raise ValueError(f"-c {config}: there is no such file")
+    if shutil.which(command[0]) is None:
+        raise ValueError(f"{command[0]}: there is no such command; it comes after `--`")
+
+
+def _check_recipe(config: Path, pipeline: Pipeline) -> None:
+    """Refuse a file that the pipeline would not take: at night nobody sees it fail.
+
+    Raises:
+        ValueError: it is none, has a key that nobody reads, or a recipe with a mistake.
+    """
+    from pydantic import ValidationError
+
+    from cli import run_file
+    from posttrain.recipe.mistakes import sentences
+
+    content = run_file.read(config)
+    told = run_file.unknown_keys(content, pipeline)
+    kind = run_file.recipe_class(pipeline)
+    try:
+        kind.model_validate(content["parameters"]["recipe"])
+    except ValidationError as error:
+        told += sentences(error, kind)
+    if told:
+        raise ValueError(f"{config}, as the pipeline {pipeline} would read it: {'; '.join(told)}")
 
 
 def _id(name: str) -> str:

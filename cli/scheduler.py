@@ -31,7 +31,7 @@ REFUSED = "PromotionRefused:"
 they are, and another attempt would find the same."""
 
 LOOKS_ANEW = 2
-"""Steps that are never cached: `register` and `promote`."""
+"""Steps that are never cached: `register` and `promote`, which ask the registry anew."""
 
 
 class Plan(NamedTuple):
@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     cron: str
     command: tuple[str, ...]
     attempts: int
+    pause_seconds: float
     folder: Path
     tells_of_cache: bool
 
@@ -157,12 +158,15 @@ def start(plan: Plan) -> None:
             ASKED.running = None
         text = log.read_text(encoding="utf-8", errors="replace")
         if status == 0:
-            _say(_done(plan, text))
+            _say(done(plan, text))
             return
         _say(f"failed with status {status}")
         if REFUSED in text:
             _say("the gate refused its version: not started again")
             return
+        if attempt < plan.attempts:
+            # what it needs may be starting again itself: a server, a mount, the network
+            ASKED.to_end.wait(plan.pause_seconds * 2 ** (attempt - 1))
     _give_up(plan, log)
 
 
@@ -176,13 +180,13 @@ def _give_up(plan: Plan, log: Path) -> None:
         post(f"posttrain: {' '.join(plan.command)}: {words}")
 
 
-def _done(plan: Plan, text: str) -> str:
+def done(plan: Plan, text: str) -> str:
     """That it succeeded, and whether there was anything to do."""
     if not plan.tells_of_cache:
         return "done"
     started = text.count("has started.")
     if CACHED in text and started <= LOOKS_ANEW:
-        return "done: nothing new in its data or settings, every step came from the cache"
+        return "done: nothing new in its data or settings, all but register and promote is cached"
     return "done"
 
 

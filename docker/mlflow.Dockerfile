@@ -1,5 +1,5 @@
 # MLflow's server, with what compose.yaml puts behind it: PostgreSQL, an S3-compatible store, users.
-# Build arguments: BASE; PIP_INDEX_URL, PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS as pip reads them
+# Build arguments: BASE; STORE, another store of artifacts: gcs or azure; PIP_INDEX_URL, PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS as pip reads them
 # (they stay in the stage that is thrown away); VERSION and REVISION for the labels.
 # The base brings Python 3.11 or newer.
 ARG BASE=python:3.11-slim-bookworm
@@ -8,9 +8,10 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS pins
 WORKDIR /pins
 COPY pyproject.toml constraints.txt ./
-RUN python3 -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-    extras = project["optional-dependencies"]; \
-    print(*extras["server"], sep="\n")' \
+ARG STORE
+RUN python3 -c 'import os, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    extras = project["optional-dependencies"]; store = os.environ.get("STORE"); \
+    print(*extras["server"], *extras[store] if store else (), sep="\n")' \
     > requirements.txt
 
 FROM ${BASE} AS libraries

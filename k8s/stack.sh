@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 : "${CONTEXT:?name of the kubectl context}"
 : "${ARTIFACT_STORE:?s3://..., gs://... or az://... that steps can write to}"
 : "${CONTAINER_REGISTRY:?where images are pushed}"
-NAMESPACE=${NAMESPACE:-posttrain}
+NAMESPACE=posttrain  # the manifests' own, and in the names that MLflow answers to
 STACK=${STACK:-posttrain-k8s}
 MLFLOW_URI=${MLFLOW_URI:-http://mlflow.$NAMESPACE.svc.cluster.local:5000}
 MLFLOW_SECRET=${MLFLOW_SECRET:-mlflow}

@@ -11,8 +11,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
-from cli.scheduler import trigger
+from cli.main import app
+from cli.scheduler import Plan, done, trigger
 
 PATIENCE_SECONDS = 60
 EVERY_OTHER_SECOND = "*/2 * * * * *"
@@ -29,10 +32,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def start(cron: str, script: str, *options: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-c", "from cli.main import main; main()", "schedule", "run"]
-        command += ["--cron", cron, "-c", "run.yaml", "--state", "state", *options]
+        command += ["--cron", cron, "-c", "run.yaml", "--state", "state", "--pause", "0.1"]
         started.append(
             subprocess.Popen(
-                [*command, "--", "sh", "-c", script],
+                [*command, *options, "--", "sh", "-c", script],
                 cwd=tmp_path,
                 env={**os.environ, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
                 stderr=subprocess.PIPE,
@@ -124,6 +127,33 @@ def test_a_run_that_fails_for_good_is_given_up(start: Start, tmp_path: Path) -> 
     assert "gave up after 2 attempts" in ended(process)
 
 
+def test_it_waits_longer_before_each_attempt(start: Start, tmp_path: Path) -> None:
+    script = "date +%s.%N >> tries; exit 1"
+    process = start(EVERY_OTHER_SECOND, script, "--attempts", "3", "--pause", "0.5")
+    wait_for(tmp_path / "tries", 3)
+    ended(process)
+    first, second, third = map(float, lines(tmp_path / "tries")[:3])
+    assert second - first >= 0.5
+    assert third - second >= 1
+
+
+def test_sigterm_does_not_wait_for_the_next_attempt(start: Start, tmp_path: Path) -> None:
+    process = start(EVERY_OTHER_SECOND, "echo tried >> tries; exit 1", "--pause", "600")
+    wait_for(tmp_path / "tries", 1)
+    time.sleep(1)
+    assert "attempt 2" not in ended(process)
+
+
+def test_done_says_what_ran(tmp_path: Path) -> None:
+    plan = Plan("* * * * *", ("zenml",), 1, 0, tmp_path, tells_of_cache=True)
+    cached = "".join(f"Using cached version of step `{step}`.\n" for step in ("ingest", "sft"))
+    anew = "".join(f"Step `{step}` has started.\n" for step in ("register", "promote"))
+    nothing = "done: nothing new in its data or settings, all but register and promote is cached"
+    assert done(plan, cached + anew) == nothing
+    assert done(plan, cached + anew + "Step `evaluate` has started.\n") == "done"
+    assert done(plan, anew) == "done"
+
+
 @pytest.mark.slow
 def test_what_was_missed_while_it_was_down_becomes_one_run(start: Start, tmp_path: Path) -> None:
     fired = tmp_path / "fired"
@@ -185,3 +215,105 @@ def test_what_is_no_cron_expression_is_refused(cron: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as error:
         trigger(cron)
     assert f"--cron {cron!r}" in str(error.value)
+
+
+BY_THE_CLOCK = ("schedule", "run", "--cron", "0 3 * * 1", "--state", "/dev/null/none")
+"""Its state is where none can be: what is not refused before ends there."""
+
+
+def refused(*words: str) -> str:
+    """What the command line says when it takes no run by the clock."""
+    found = CliRunner().invoke(app, [*BY_THE_CLOCK, *words])
+    assert found.exit_code != 0
+    said = f"{found.output} {found.exception}"
+    assert "/dev/null" not in said, "it was taken"
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", said).split())
+
+
+def test_a_misspelt_option_is_no_command() -> None:
+    assert "No such option: --atempts" in refused("-c", "zenml_config.yaml", "--atempts", "1")
+
+
+def test_a_pipeline_that_is_none_is_refused() -> None:
+    said = refused("-c", "zenml_config.yaml", "--pipeline", "nonsense")
+    assert "'nonsense' is not one of 'post_training', 'fine_tuning'" in said
+
+
+def test_a_command_that_is_not_there_is_refused() -> None:
+    assert "no_such: there is no such command" in refused(
+        "-c", "zenml_config.yaml", "--", "no_such"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sft": {"max_stepz": 3}}, "sft.max_stepz: there is no such field"),
+        ({"sft": {"learning_rate": -1}}, "sft.learning_rate"),
+        ({"reward_model": None}, "reward_model"),
+    ],
+)
+def test_a_recipe_with_a_mistake_is_refused_before_the_clock_starts(
+    change: dict[str, dict[str, float] | None], said: str, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(Path("zenml_config.yaml").read_text(encoding="utf-8"))
+    recipe = content["parameters"]["recipe"]
+    for section, fields in change.items():
+        recipe[section] = fields and recipe[section] | fields
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert f"{file}, as the pipeline post_training would read it: {said}" in refused(
+        "-c", str(file)
+    )
+
+
+def test_a_key_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    text = Path("zenml_config.yaml").read_text(encoding="utf-8")
+    file.write_text(f"{text}\nenable_cach: false\n", encoding="utf-8")
+    assert "enable_cach: nobody reads this key" in refused("-c", str(file))
+
+
+@pytest.mark.parametrize("pipeline", ["post_training", "fine_tuning"])
+def test_the_demos_file_is_taken(pipeline: str) -> None:
+    words = ["-c", "zenml_config.yaml", "--pipeline", pipeline]
+    found = CliRunner().invoke(app, [*BY_THE_CLOCK, *words])
+    assert isinstance(found.exception, NotADirectoryError)
+
+
+def test_the_list_says_where_each_runs_and_that_there_is_none(
+    tmp_path: Path,
+) -> None:
+    """On a ZenML of its own, in a process of its own: a client knows one store."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),  # noqa: PTH109
+        "ZENML_CONFIG_PATH": str(tmp_path / "zenml"),
+        "ZENML_ANALYTICS_OPT_IN": "false",
+    }
+    script = tmp_path / "listed.py"  # ZenML takes no code from `-c`
+    script.write_text(LISTED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # without what ZenML, in colour, says of its new store
+    lines = [line for line in done.stdout.splitlines() if line and "\x1b" not in line]
+    assert lines == [
+        "ZenML keeps no schedule; a clock of `posttrain schedule run` is none of ZenML's",
+        "weekly  0 3 * * 1  active  on default",
+    ]
+
+
+LISTED = """
+from zenml.client import Client
+from zenml.models import ScheduleRequest
+from cli.schedule import list_schedules
+list_schedules()
+client = Client()
+client.zen_store.create_schedule(ScheduleRequest(
+    name="weekly", active=True, cron_expression="0 3 * * 1", project=client.active_project.id,
+    orchestrator_id=client.active_stack.orchestrator.id, pipeline_id=None,
+))
+list_schedules()
+"""

@@ -5,6 +5,7 @@ One run serves most of these tests; they read the manifests that ZenML sent.
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,25 @@ def test_the_cluster_refuses_what_kubernetes_would(team: OnKubernetes, tmp_path:
 
 
 def test_the_stack_script_runs_again_and_changes_nothing(team: OnKubernetes) -> None:
-    show = ("zenml", "stack", "describe", "posttrain-k8s")
-    before = team.command(*show)
+    before = components(team)
+    assert {"orchestrator", "artifact_store", "experiment_tracker"} <= set(before)
+    assert before["orchestrator"]["configuration"]["service_account_name"] == "orchestrator"
     team.register_stack()
-    assert team.command(*show) == before
+    assert components(team) == before
+
+
+COMPONENTS = """
+import json
+from zenml.client import Client
+stack = Client().get_stack("posttrain-k8s")
+found = {kind.value: one for kind, (one,) in stack.components.items()}
+print(json.dumps({kind: {"id": str(one.id), "flavor": one.flavor_name,
+                         "configuration": one.configuration} for kind, one in found.items()}))
+"""
+
+
+def components(team: OnKubernetes) -> dict[str, Any]:
+    """Kind -> id, flavor and configuration of what the stack is made of."""
+    said = team.command(sys.executable, "-c", COMPONENTS)
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found

@@ -35,5 +35,5 @@ def test_a_run_that_finds_nothing_new_ends_by_the_cache_and_says_so(checkout: Ch
     ends = [
         line.split(" ", 2)[2] for line in said.read_text("utf-8").splitlines() if "done" in line
     ]
-    nothing = "done: nothing new in its data or settings, every step came from the cache"
+    nothing = "done: nothing new in its data or settings, all but register and promote is cached"
     assert ends[:2] == ["done", nothing]

@@ -1,6 +1,7 @@
 """The manifests: built by kustomize, held to Kubernetes' schemas, linted for security."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from mlflow.cli import server
 from mlflow.server.security_utils import is_allowed_host_header
 
 from tests.cluster import SCHEMAS
@@ -16,11 +18,14 @@ from tests.cluster import SCHEMAS
 KUBECTL = shutil.which("kubectl")
 CHECKOV = shutil.which("checkov", path=f".posttrain/checkov/bin{os.pathsep}{os.environ['PATH']}")
 BUILDS = ("base", "overlays/gpu", "overlays/kind")
-NAMESPACED = {"PriorityClass", "Namespace"}
+CLUSTER_WIDE = {"PriorityClass", "Namespace"}
 SECRET_NAMES = {"mlflow-auth", "mlflow-database"}
+MLFLOW_OPTIONS = {option.name: option.envvar for option in server.params}
+"""`mlflow server`'s, and the variables that it reads them from."""
 
 needs_kubectl = pytest.mark.skipif(
-    KUBECTL is None, reason="NO MANIFEST WAS CHECKED: no kubectl (any 1.2x, or kustomize in it)"
+    KUBECTL is None,
+    reason="NO MANIFEST WAS CHECKED: no kubectl (1.25 or newer: its kustomize is what is wanted)",
 )
 
 
@@ -50,7 +55,7 @@ def test_every_manifest_is_what_the_schemas_of_kubernetes_say(folder: str) -> No
     elsewhere = [
         manifest["metadata"]["name"]
         for manifest in manifests
-        if manifest["kind"] not in NAMESPACED
+        if manifest["kind"] not in CLUSTER_WIDE
         and manifest["metadata"].get("namespace") != "posttrain"
     ]
     assert elsewhere == []
@@ -92,6 +97,43 @@ def test_secrets_come_by_name_and_none_is_in_the_manifests(folder: str) -> None:
     assert named == SECRET_NAMES
     text = Path("k8s/README.md").read_text(encoding="utf-8")
     assert [name for name in named if f"create secret generic {name}" not in text] == []
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", BUILDS)
+def test_no_secret_is_on_a_command_line(folder: str) -> None:
+    found = pods(built(folder))
+    assert "secretKeyRef" in str(found["mlflow"])
+    for name, pod in found.items():
+        for container in pod["containers"]:
+            secrets = {
+                entry["name"]
+                for entry in container["env"]
+                if "secretKeyRef" in entry.get("valueFrom", {})
+            }
+            words = " ".join([*container.get("command", []), *container.get("args", [])])
+            assert set(re.findall(r"\$\((\w+)\)", words)) & secrets == set(), name
+
+
+@needs_kubectl
+def test_mlflow_takes_its_database_from_the_environment() -> None:
+    (container,) = pods(built("base"))["mlflow"]["containers"]
+    (source,) = [
+        entry["valueFrom"]["secretKeyRef"]
+        for entry in container["env"]
+        if entry["name"] == MLFLOW_OPTIONS["backend_store_uri"]
+    ]
+    assert source == {"name": "mlflow-database", "key": "uri"}
+
+
+@needs_kubectl
+@pytest.mark.parametrize("folder", [folder for folder in BUILDS if folder != "base"])
+def test_an_overlay_takes_mlflow_from_where_the_readme_pushes_it(folder: str) -> None:
+    text = Path("k8s/README.md").read_text(encoding="utf-8")
+    (tag,) = re.findall(r"^export IMAGES=\S+ TAG=(\S+)$", text, re.M)
+    (container,) = pods(built(folder))["mlflow"]["containers"]
+    assert container["image"] == f"your-registry/posttrain-mlflow:{tag}"
+    assert f"export OVERLAY=k8s/{folder} " in text or f"# or k8s/{folder}\n" in text
 
 
 @needs_kubectl
