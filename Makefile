@@ -102,6 +102,7 @@ $(STATE)/checkov/ready:
 	@$(STATE)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
+# Put together in .venv: steps in containers write to the state, and this is run here.
 $(STATE)/env: .venv/ready Makefile
 	@mkdir -p $(STATE)
 	@{ \
@@ -118,6 +119,6 @@ $(STATE)/env: .venv/ready Makefile
 	  echo 'export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1'; \
 	  echo 'export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false HF_UPDATE_DOWNLOAD_COUNTS=0'; \
 	  echo 'export OMP_WAIT_POLICY=PASSIVE'; \
-	} > $@.new
-	@. ./$@.new && $(BIN)/posttrain stack embedded --state $(STATE)
-	@mv $@.new $@
+	} > .venv/env
+	@. .venv/env && $(BIN)/posttrain stack embedded --state $(STATE)
+	@mv .venv/env $@

@@ -39,6 +39,7 @@ pytestmark = pytest.mark.slow
 IMAGES = ("data", "train", "registry")
 PLANTED = "planted-3f9c1e7ab2"
 SECRETS = dict.fromkeys(("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"), PLANTED)
+SECRETS["POSTTRAIN_REVIEW_TOKEN"] = PLANTED
 
 EVERY = 200
 """Steps from one checkpoint to the next."""
