@@ -62,10 +62,9 @@ test: setup  ## Tests, without the slow ones
 	@. $(STATE)/env && $(PYTEST) -m "not slow"
 
 # The containers' test has a target and a time limit of its own.
-test-all: setup  ## Every test but test-docker: browser, servers, the demo with its figures
+test-all: test  ## Every test but test-docker: browser, servers, the demo with its figures
 	@$(MAKE) --silent checkov || echo "NO CHECKOV: pip failed; its tests will skip" >&2
-	@. $(STATE)/env && $(PYTEST) -m "not slow" && \
-	  $(PYTEST) -m slow --ignore tests/integration/test_docker.py
+	@. $(STATE)/env && $(PYTEST) -m slow --ignore tests/integration/test_docker.py
 
 check: setup  ## Lint, types, layers
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports
@@ -104,6 +103,7 @@ $(STATE)/checkov/ready:
 	@$(STATE)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
+# Put together in .venv: steps in containers write to the state, and this is run here.
 $(STATE)/env: .venv/ready Makefile
 	@mkdir -p $(STATE)
 	@{ \
@@ -120,6 +120,6 @@ $(STATE)/env: .venv/ready Makefile
 	  echo 'export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1'; \
 	  echo 'export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false HF_UPDATE_DOWNLOAD_COUNTS=0'; \
 	  echo 'export OMP_WAIT_POLICY=PASSIVE'; \
-	} > $@.new
-	@. ./$@.new && $(BIN)/posttrain stack embedded --state $(STATE)
-	@mv $@.new $@
+	} > .venv/env
+	@. .venv/env && $(BIN)/posttrain stack embedded --state $(STATE)
+	@mv .venv/env $@

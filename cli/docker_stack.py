@@ -22,6 +22,10 @@ APP = Path("/app")
 READ_ONLY = ("data", "recipes")
 """Folders of the checkout that containers see as they are here, not as they were at the build."""
 
+RUN_HERE = ("env", "checkov")
+"""What make and people on this machine run from the state: no step may write it. The rest lies on
+one mount, for artifacts are links into the store."""
+
 
 def docker(state: Path, gpus: str | None, network: str | None, mounts: list[Path]) -> None:
     """Register the stack; the embedded one stays active.
@@ -87,11 +91,12 @@ def _count(gpus: str) -> int:
 def _environment(state: Path) -> dict[str, str]:
     from zenml.config.global_config import GlobalConfiguration
 
-    given = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("POSTTRAIN_") or name == "ZENML_LOGGING_VERBOSITY"
-    }
+    from posttrain.runtime import Runtime
+
+    # by name: ZenML keeps them in clear, and POSTTRAIN_REVIEW_TOKEN is a password
+    names = [f"POSTTRAIN_{field.upper()}" for field in Runtime.model_fields]
+    names.append("ZENML_LOGGING_VERBOSITY")
+    given = {name: os.environ[name] for name in names if name in os.environ}
     # Artifacts are linked into the store, and a link does not cross from one mount to another.
     work = Path(GlobalConfiguration().local_stores_path) / "work"
     return given | {"POSTTRAIN_WORK": str(work), "HF_HOME": str(state / "huggingface")}
@@ -114,6 +119,10 @@ def _volumes(state: Path, mounts: list[Path]) -> dict[str, dict[str, str]]:
                 "set POSTTRAIN_CACHE, POSTTRAIN_CHECKPOINTS and MLFLOW_TRACKING_URI below it"
             )
     found = {str(state): {"bind": str(state), "mode": "rw"}}
+    (state / "checkov").mkdir(exist_ok=True)  # else a step could, and fill it
+    for path in (state / name for name in RUN_HERE):
+        if path.exists():
+            found[str(path)] = {"bind": str(path), "mode": "ro"}
     for name in READ_ONLY:
         found[str(Path(name).resolve())] = {"bind": str(APP / name), "mode": "ro"}
     for mount in mounts:
@@ -148,9 +157,10 @@ def _stack(configuration: dict[str, Any]) -> None:
 
 
 def _share(folder: Path, group: int) -> None:
-    """Let the group write all that lies in the folder, and own what will."""
+    """Let the group write all that lies in the folder, and own what will, but RUN_HERE."""
+    kept = tuple(folder / name for name in RUN_HERE)
     for path in (folder, *folder.rglob("*")):
-        if path.is_symlink():
+        if path.is_symlink() or any(path.is_relative_to(one) for one in kept):
             continue
         os.chown(path, -1, group)
         mode = path.stat().st_mode

@@ -28,9 +28,21 @@ def test_runtime_reaches_the_steps_and_tokens_do_not(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTTRAIN_THREADS", "3")
-    environment = run_arguments(state, None, None, [])["environment"]
-    assert environment["POSTTRAIN_THREADS"] == "3"
-    assert "HF_TOKEN" not in environment
+    monkeypatch.setenv("POSTTRAIN_REVIEW_TOKEN", "planted")  # the review page's password
+    found = run_arguments(state, None, None, [])
+    assert found["environment"]["POSTTRAIN_THREADS"] == "3"
+    assert "HF_TOKEN" not in found["environment"]
+    assert "planted" not in str(found)
+
+
+def test_no_step_may_write_what_is_run_here(state: Path) -> None:
+    (state / "env").touch()
+    found = run_arguments(state, None, None, [])["volumes"]
+    assert found[str(state / "env")] == {"bind": str(state / "env"), "mode": "ro"}
+    assert found[str(state / "checkov")] == {"bind": str(state / "checkov"), "mode": "ro"}
+    # the engine makes a folder of what is not there, and make would take it for the file
+    (state / "env").unlink()
+    assert str(state / "env") not in run_arguments(state, None, None, [])["volumes"]
 
 
 @pytest.mark.parametrize(("given", "count"), [("all", -1), ("2", 2)])
@@ -75,3 +87,13 @@ def test_a_shared_folder_is_the_groups_to_write(state: Path) -> None:
     _share(state / "made", os.getgid())
     assert (state / "made").stat().st_mode & 0o7777 == 0o2770
     assert (state / "made" / "file").stat().st_mode & 0o777 == 0o660
+
+
+def test_what_is_run_here_is_not_shared(state: Path) -> None:
+    (state / "checkov" / "bin").mkdir(parents=True)
+    files = [state / "env", state / "checkov" / "bin" / "checkov", state / "mlflow.db"]
+    for file in files:
+        file.touch(mode=0o600)
+    _share(state, os.getgid())
+    assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600, 0o660]
+    assert (state / "checkov").stat().st_mode & 0o020 == 0

@@ -1,10 +1,13 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from posttrain.artifacts import Records
 from posttrain.facts import RecordsFacts
+from steps import _folders
 from steps._folders import FolderMaterializer
+from tests.remote_store import MEMORY, remote_store
 
 
 @pytest.fixture
@@ -55,3 +58,70 @@ def test_a_damaged_folder_is_not_loaded(made: Records, tmp_path: Path) -> None:
     (tmp_path / "store" / "corpus.parquet").write_bytes(b"0ne")
     with pytest.raises(ValueError, match=r"differs from its manifest in \['corpus.parquet'\]"):
         store_again(tmp_path / "store").load(Records)
+
+
+@pytest.fixture
+def uri(made: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the folder lies, in a store that is no folder here."""
+    monkeypatch.setenv("POSTTRAIN_CACHE", str(tmp_path / "cache"))
+    found = f"{remote_store().path}/records/7"
+    FolderMaterializer(uri=found).save(made)
+    return found
+
+
+def cached(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "artifacts" / "7"
+
+
+def test_a_remote_folder_is_downloaded_once(
+    made: Records, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FolderMaterializer(uri=uri).load(Records)
+    assert first.path == cached(tmp_path) and (first.path / "sub" / "two").read_bytes() == b"two"
+    MEMORY.rm(uri, recursive=True)
+    assert FolderMaterializer(uri=uri).load(Records).content_hash() == first.content_hash()
+    assert [path.name for path in first.path.parent.iterdir()] == ["7"]  # nothing half done
+
+
+@pytest.mark.parametrize("damage", ["a file", "a file's absence", "no manifest", "an empty folder"])
+def test_a_damaged_copy_is_downloaded_anew(uri: str, tmp_path: Path, damage: str) -> None:
+    FolderMaterializer(uri=uri).load(Records)
+    if damage == "a file":
+        (cached(tmp_path) / "corpus.parquet").write_bytes(b"0ne")
+    elif damage == "a file's absence":
+        (cached(tmp_path) / "sub" / "two").unlink()
+    elif damage == "no manifest":
+        (cached(tmp_path) / "manifest.json").unlink()
+    else:
+        shutil.rmtree(cached(tmp_path))
+        cached(tmp_path).mkdir()
+    loaded = FolderMaterializer(uri=uri).load(Records)
+    assert (loaded.path / "corpus.parquet").read_bytes() == b"one"
+    assert (loaded.path / "sub" / "two").read_bytes() == b"two"
+    assert [path.name for path in loaded.path.parent.iterdir()] == ["7"]
+
+
+def test_a_folder_that_the_store_itself_damaged_is_refused(uri: str, tmp_path: Path) -> None:
+    MEMORY.pipe_file(f"{uri}/corpus.parquet", b"0ne")
+    with pytest.raises(ValueError, match=rf"{uri}: .*differs from its manifest"):
+        FolderMaterializer(uri=uri).load(Records)
+    assert list(cached(tmp_path).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("theirs_is_whole", [True, False])
+def test_two_runs_may_download_one_folder(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theirs_is_whole: bool
+) -> None:
+    ours = _folders._download
+
+    def slowly(uri: str, target: Path) -> None:
+        """Another run, which began later, is done before."""
+        ours(uri, target)
+        ours(uri, cached(tmp_path))
+        if not theirs_is_whole:
+            (cached(tmp_path) / "corpus.parquet").write_bytes(b"0ne")
+
+    monkeypatch.setattr(_folders, "_download", slowly)
+    loaded = FolderMaterializer(uri=uri).load(Records)
+    assert (loaded.path / "corpus.parquet").read_bytes() == b"one"
+    assert [path.name for path in loaded.path.parent.iterdir()] == ["7"]

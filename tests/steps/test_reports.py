@@ -13,6 +13,7 @@ from zenml.types import HTMLString
 
 from posttrain.decisions import RegisteredVersion
 from steps._reports import SUMS
+from tests.remote_store import MEMORY, remote_store
 
 VERSION = RegisteredVersion(name="ferries", version=3, content_hash="ab", is_new=True)
 SAVED = [VERSION, HTMLString("<p>Promoted: 예</p>")]
@@ -76,3 +77,21 @@ def test_a_result_without_its_hash_is_refused(tmp_path: Path) -> None:
     (tmp_path / SUMS).unlink()
     with pytest.raises(ValueError, match=SUMS):
         materializer.load(RegisteredVersion)
+
+
+@pytest.mark.parametrize("data", SAVED, ids=lambda data: type(data).__name__)
+def test_a_remote_store_serves_as_well(data: Any) -> None:
+    remote = remote_store()
+
+    def again() -> BaseMaterializer:
+        return materializer_registry[type(data)](
+            uri=f"{remote.path}/report/7", artifact_store=remote
+        )
+
+    MEMORY.makedirs(again().uri)  # as ZenML does
+    again().save(data)
+    assert again().load(type(data)) == data
+    (name,) = {str(one) for one in remote.listdir(again().uri)} - {SUMS}
+    MEMORY.pipe_file(f"{again().uri}/{name}", b"0")
+    with pytest.raises(ValueError, match=name):
+        again().load(type(data))
