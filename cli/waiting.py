@@ -60,13 +60,13 @@ def say(
 
     found = waiting(name, version)
     if found is not None:
-        answer = _answer(found.proposal, decision, who, why, overrules)
+        answer = answer_to(found.proposal, decision, who, why, overrules)
         return tell(found, answer)
     if decision == "reject":
         return promotions.reject(MlflowClient(), name, version, who=who, why=why)
     judged, _ = approval.challenger(name, str(version))
     proposal = approval.propose(judged, None)
-    return approval.decide(proposal, _answer(proposal, decision, who, why, overrules), who)
+    return approval.decide(proposal, answer_to(proposal, decision, who, why, overrules), who)
 
 
 def waiting(name: str, version: int) -> Waiting | None:
@@ -120,7 +120,7 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
             f"{found.run} is paused, and {found.answer.who} answered {found.answer.decision!r} "
             f"({found.answer.why}); `zenml pipeline runs resume {found.run}` carries that out"
         )
-    entry = _carried_out(found)
+    entry = carried_out(found)
     if not is_about(entry, found.answer or answer):
         raise ValueError(
             f"{entry.who} was first: {_done(entry)} of {found.proposal.name} version "
@@ -129,7 +129,12 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
     return entry
 
 
-def _carried_out(found: Waiting) -> HistoryEntry:
+def carried_out(found: Waiting) -> HistoryEntry:
+    """Wait until a run has carried its answer out; resume it where it is paused.
+
+    Raises:
+        ValueError: it failed, could not be resumed, or does not go on.
+    """
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
 
@@ -176,9 +181,14 @@ def _failure(run: "PipelineRunResponse") -> str:
     return told.message or told.traceback.strip().splitlines()[-1]
 
 
-def _answer(
+def answer_to(
     proposal: Proposal, decision: Literal["approve", "reject"], who: str, why: str, overrules: bool
 ) -> Answer:
+    """What a run is told.
+
+    Raises:
+        Refused: the gate refuses the version, and `overrules` is false.
+    """
     chosen: Decision = decision
     if decision == "approve" and not proposal.passed:
         if not overrules:
