@@ -1,10 +1,12 @@
 """`posttrain lineage`: where a version came from, and which versions data fed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from posttrain.registry.one_line import one_line
 
 if TYPE_CHECKING:
     from posttrain.decisions import HistoryEntry
@@ -46,13 +48,17 @@ def lineage(
     if not file.is_file() and not is_hash(what):
         model, _, version = what.rpartition("@")
         traced = trace(MlflowClient(), model or name or only_model(), version)
-        shown = traced.model_dump_json(indent=1) if as_json else "\n".join(version_lines(traced))
-        print(shown)
+        print(traced.model_dump_json(indent=1) if as_json else _shown(version_lines(traced)))
         return
     found = withdrawal(MlflowClient(), sha256(file) if file.is_file() else what)
-    print(found.model_dump_json(indent=1) if as_json else "\n".join(data_lines(found)))
+    print(found.model_dump_json(indent=1) if as_json else _shown(data_lines(found)))
     if found.champions or found.unread_champions:
         raise typer.Exit(CHAMPION_IS_AFFECTED if found.champions else CHAMPION_UNKNOWN)
+
+
+def _shown(lines: Iterable[str]) -> str:
+    """Each on a line of its own, with its indentation, whatever names and reasons hold."""
+    return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + one_line(line) for line in lines)
 
 
 def is_hash(what: str) -> bool:
@@ -114,4 +120,4 @@ def data_lines(found: "Withdrawal") -> Iterator[str]:
         how = how or f"through its base: {', '.join(fed.through)}"
         yield f"  {fed.name} version {fed.version}{named}: {how}"
     for unread in found.unread:
-        yield f"  not known, its record names no sources: {unread}"
+        yield f"  not known, its record or that of a version it stands on lacks sources: {unread}"

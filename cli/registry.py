@@ -13,6 +13,7 @@ import typer
 from cli import options
 from cli.named import check_store, only_model
 from cli.who import who_decides
+from posttrain.registry.one_line import one_line
 
 REFUSED = 3
 SAID = ("figure.", "gate")
@@ -184,7 +185,7 @@ def _say(
 def _tell_refusal(judged: Any) -> None:
     print(f"the gate refuses {judged.name} version {judged.version}:", file=sys.stderr)
     for outcome in judged.failed:
-        print(f"  {outcome.reason}", file=sys.stderr)
+        print(f"  {one_line(outcome.reason)}", file=sys.stderr)
     print("nothing was changed; --overrule makes it champion all the same", file=sys.stderr)
 
 
@@ -197,9 +198,10 @@ def _opened(name: str | None) -> tuple[Any, str]:
 
 
 def _said(why: str) -> str:
-    if not why.strip():
+    said = one_line(why)
+    if not said:
         raise ValueError("--why: say in a few words why; the history keeps it")
-    return " ".join(why.split())
+    return said
 
 
 def _report(name: str, entry: Any, as_json: bool) -> None:

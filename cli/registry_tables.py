@@ -15,6 +15,7 @@ from posttrain.evaluate.wording import (
 )
 from posttrain.figures import Figure
 from posttrain.registry.history import sentence
+from posttrain.registry.one_line import one_line
 from posttrain.registry.overview import FigureComparison, VersionComparison, VersionSummary
 from posttrain.reports import Evaluation
 
@@ -44,10 +45,10 @@ def listed(name: str, versions: tuple[VersionSummary, ...]) -> None:
     for one in versions:
         table.add_row(
             str(one.number),
-            escape(", ".join(one.aliases)),
+            escape(one_line(", ".join(one.aliases))),
             one.created[:10],
-            escape(stage_label(one.stage) if one.stage else "–"),
-            escape(one.method or "–"),
+            escape(one_line(stage_label(one.stage)) if one.stage else "–"),
+            escape(one_line(one.method or "–")),
             GATE[one.gate],
             DECIDED[one.decision.action] if one.decision else "–",
             style="bold" if "champion" in one.aliases else "",
@@ -66,7 +67,8 @@ def shown(
     aliases = f" ({', '.join(version.aliases)})" if version.aliases else ""
     console.print(f"{name} version {version.number}{aliases}", style="bold", markup=False)
     stage = stage_label(version.stage) if version.stage else "stage not recorded"
-    console.print(f"{stage}, {version.method or 'method not recorded'}, {_time(version.created)}")
+    method = one_line(version.method or "method not recorded")
+    console.print(f"{one_line(stage)}, {method}, {_time(version.created)}", markup=False)
     if evaluation is not None:
         console.print()
         console.print(_figures(evaluation))
@@ -74,7 +76,7 @@ def shown(
         console.print(f"\nGate: {GATE[version.gate]}")
         for outcome in version.outcomes:
             mark = "[green]✓[/]" if outcome.passed else "[red]✗[/]"
-            console.print(f"  {mark} {escape(outcome.reason)}", soft_wrap=True)
+            console.print(f"  {mark} {escape(one_line(outcome.reason))}", soft_wrap=True)
     if entries:
         console.print("\nDecisions:")
         for entry in entries:
@@ -83,8 +85,8 @@ def shown(
     console.print("\nWhere it came from:")
     for tag, value in sorted(version.tags.items()):
         if tag.startswith("lineage.") or tag == "base_version":
-            text = f"  {tag.removeprefix('lineage.')}: {value}"
-            console.print(text, markup=False, soft_wrap=True)
+            text = one_line(f"{tag.removeprefix('lineage.')}: {value}")
+            console.print(f"  {text}", markup=False, soft_wrap=True)
 
 
 def compared(name: str, found: VersionComparison) -> None:
@@ -112,7 +114,7 @@ def compared(name: str, found: VersionComparison) -> None:
         console.print("\nThey differ in:")
         table = _table("", f"Version {a.number}", f"Version {b.number}")
         for tag, pair in differing.items():
-            cells = (escape((text or "–")[:40]) for text in pair)
+            cells = (escape(one_line(text or "–")[:40]) for text in pair)
             table.add_row(escape(tag.removeprefix("lineage.")), *cells)
         console.print(table)
 
@@ -137,7 +139,8 @@ def told(name: str, entries: tuple[HistoryEntry, ...]) -> None:
         console.print(f"      {entry.why}", markup=False, soft_wrap=True, style=_style(entry))
         for outcome in entry.outcomes:
             if not outcome.passed:
-                console.print(f"      ✗ {outcome.reason}", markup=False, soft_wrap=True)
+                reason = one_line(outcome.reason)
+                console.print(f"      ✗ {reason}", markup=False, soft_wrap=True)
 
 
 def _figures(evaluation: Evaluation) -> Table:

@@ -5,6 +5,7 @@ A run of the pipeline `promotion` waits in a process of its own, or is paused af
 answer win; who comes second is told what was decided.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -57,16 +58,25 @@ def say(
     from mlflow import MlflowClient
 
     from posttrain.registry import approval, promotions
+    from posttrain.registry.overview import versions
 
-    found = waiting(name, version)
+    found = waiting(name, version) if has_zenml() else None
     if found is not None:
         answer = answer_to(found.proposal, decision, who, why, overrules)
         return tell(found, answer)
     if decision == "reject":
-        return promotions.reject(MlflowClient(), name, version, who=who, why=why)
+        client = MlflowClient()
+        judged_as = {one.number: one.outcomes for one in versions(client, name)}
+        outcomes = judged_as.get(version, ())  # none there: `reject` says what is
+        return promotions.reject(client, name, version, who=who, why=why, outcomes=outcomes)
     judged, _ = approval.challenger(name, str(version))
     proposal = approval.propose(judged, None)
     return approval.decide(proposal, answer_to(proposal, decision, who, why, overrules), who)
+
+
+def has_zenml() -> bool:
+    """Whether a ZenML of this project is named: else its client would make one."""
+    return bool(os.environ.get("ZENML_CONFIG_PATH") or os.environ.get("ZENML_STORE_URL"))
 
 
 def waiting(name: str, version: int) -> Waiting | None:
@@ -106,7 +116,7 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
     from zenml.enums import RunWaitConditionResolution
     from zenml.exceptions import IllegalOperationError
 
-    from posttrain.registry.approval import is_about
+    from posttrain.registry.approval import is_of
 
     if found.answer is None:
         with suppress(IllegalOperationError):  # another was first: the run tells what was decided
@@ -121,7 +131,7 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
             f"({found.answer.why}); `zenml pipeline runs resume {found.run}` carries that out"
         )
     entry = carried_out(found)
-    if not is_about(entry, found.answer or answer):
+    if not is_of(entry, found.answer or answer):
         raise ValueError(
             f"{entry.who} was first: {_done(entry)} of {found.proposal.name} version "
             f"{found.proposal.version} ({entry.why}); your answer counts for nothing"

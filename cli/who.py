@@ -2,6 +2,8 @@
 
 import getpass
 
+from posttrain.registry.one_line import one_line
+
 
 def who_decides(given: str | None) -> str:
     """The name that was given, or the login name.
@@ -9,8 +11,8 @@ def who_decides(given: str | None) -> str:
     Raises:
         ValueError: neither is there, as in a container without an entry for its user.
     """
-    if given is not None and given.strip():
-        return given.strip()
+    if given is not None and (name := one_line(given)):
+        return name
     try:
         return getpass.getuser()
     except (KeyError, OSError):

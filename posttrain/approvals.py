@@ -30,6 +30,9 @@ class Proposal(Section):
     outcomes: tuple[RuleOutcome, ...]
     """The gate's."""
 
+    after: int
+    """Number of the history's last line when the person was asked; 0 where it had none."""
+
     @property
     def passed(self) -> bool:
         return all(outcome.passed for outcome in self.outcomes)

@@ -1,6 +1,5 @@
 """What the page works on: the registry, the state folder, and where other pages are."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from starlette.requests import Request
 
 from cli.review.links import Links
 from cli.review.security import Access
+from cli.waiting import has_zenml
 from posttrain.evaluate.ballots import Ballots, folder_of, pairs_file, read_pairs
 from posttrain.evaluate.blind import VersionPair, from_samples
 from posttrain.registry.overview import VersionSummary, versions
@@ -39,7 +39,7 @@ class Desk:
     @property
     def has_zenml(self) -> bool:
         """Whether a ZenML of this project is named: else its client would make one."""
-        return bool(os.environ.get("ZENML_CONFIG_PATH") or os.environ.get("ZENML_STORE_URL"))
+        return has_zenml()
 
     def names(self) -> list[str]:
         """Registered models."""

@@ -13,6 +13,7 @@ from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry import promotions
 from posttrain.registry.by_hand import Judged, judge_again, promote_judged
+from posttrain.registry.one_line import one_line
 from posttrain.registry.promotions import ChampionChanged, champion_of
 from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
 from posttrain.reports import Evaluation
@@ -50,12 +51,15 @@ def propose(version: RegisteredVersion, rules: PromotionRecipe | None) -> Propos
     Raises:
         ValueError: no rules are given and the registry holds none.
     """
-    judged = judge_again(MlflowClient(), version.name, str(version.version), rules)
+    client = MlflowClient()
+    entries = promotions.history(client, version.name)
+    judged = judge_again(client, version.name, str(version.version), rules)
     return Proposal(
         name=judged.name,
         version=judged.version,
         champion=judged.champion,
         outcomes=judged.outcomes,
+        after=entries[-1].number if entries else 0,
     )
 
 
@@ -103,19 +107,34 @@ def decide(proposal: Proposal, answer: Answer, who: str) -> HistoryEntry:
 def _done_already(
     client: MlflowClient, proposal: Proposal, answer: Answer, who: str
 ) -> HistoryEntry | None:
-    """The last line, where it is this very answer: a step that was killed after it runs again."""
+    """This very answer's line: a step that was killed after it runs again.
+
+    Others may have decided since, a run's gate among them; lines from before the question are of
+    another answer.
+    """
     with promotions.decide(client, proposal.name, who, proposal.version) as state:
-        last = state.entries[-1] if state.entries else None
+        since = [entry for entry in state.entries if entry.number > proposal.after]
+    done = (
+        entry
+        for entry in since
+        if (entry.version, entry.state) == (proposal.version, "done")
+        and entry.who == one_line(who)
+        and is_of(entry, answer)
+    )
+    return next(done, None)
+
+
+def is_of(line: HistoryEntry, answer: Answer) -> bool:
+    """Whether a line of the history is an answer's: who, what and why.
+
+    The line's name may have an account beside it (`steps/_waiting.py`), and overruling adds words
+    to the reason.
+    """
     action = "reject" if answer.decision == "reject" else "approve"
-    if last is None or not is_about(last, answer):
-        return None
-    same = (last.action, last.version, last.who, last.state)
-    return last if same == (action, proposal.version, who, "done") else None
-
-
-def is_about(line: HistoryEntry, answer: Answer) -> bool:
-    """Whether a line of the history gives an answer's reason; overruling adds words to it."""
-    return line.why == answer.why or line.why.startswith(f"{answer.why}; against the gate")
+    who, why = one_line(answer.who), one_line(answer.why)
+    is_same_person = line.who == who or line.who.startswith(f"{who} (account ")
+    gives_reason = line.why == why or line.why.startswith(f"{why}; against the gate")
+    return line.action == action and is_same_person and gives_reason
 
 
 def _tell_of_newer(client: MlflowClient, proposal: Proposal) -> None:

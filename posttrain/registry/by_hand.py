@@ -1,7 +1,7 @@
 """What a person decides: the gate judges anew, by the rules that the version's run recorded.
 
 The rules are the section `promotion` of that run's recipe; its `promote` step leaves them on the
-version, in the tag `gate_rules`, so that nobody needs the run's file.
+version, in the tag `gate_policy`, so that nobody needs the run's file.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.recipe.promotion import PromotionRecipe
+from posttrain.registry.one_line import one_line
 from posttrain.registry.promote import POLICY, examine
 from posttrain.registry.promotions import champion_of, move
 from posttrain.registry.versions import read_evaluation, resolve
@@ -83,7 +84,7 @@ def promote_judged(
         raise Refused(judged)
     num_failed = len(judged.failed)
     rules = "1 rule fails" if num_failed == 1 else f"{num_failed} rules fail"
-    said = f"{why}; against the gate, of which {rules}: {override}" if num_failed else why
+    said = f"{one_line(why)}; against the gate, of which {rules}: {override}" if num_failed else why
     return move(
         client,
         judged.name,

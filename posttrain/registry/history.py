@@ -21,6 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.registry.lock import Lease
+from posttrain.registry.one_line import one_line
 from posttrain.registry.versions import ensure_model, history_name
 from posttrain.registry.writes import patiently
 
@@ -53,6 +54,7 @@ def read(client: MlflowClient, name: str) -> tuple[HistoryEntry, ...]:
 def _entry(line: ModelVersion, state: str) -> HistoryEntry:
     """What was decided, in any case: outcomes of another release, with other fields, are left."""
     said = {**json.loads(line.tags[ENTRY]), "number": int(line.version), "state": state}
+    said |= {key: one_line(said[key]) for key in ("who", "why")}  # MLflow's page writes tags too
     try:
         return HistoryEntry.model_validate(said)
     except pydantic.ValidationError:

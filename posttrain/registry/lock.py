@@ -64,6 +64,7 @@ PAUSE_SECONDS = 0.3
 TELL_SECONDS = 3.0
 """Before others are told whom they wait for."""
 
+PAGE = 1000
 LOOKS = 20
 """At locks, until none is removed between two reads of the store."""
 
@@ -152,12 +153,11 @@ def _acquire(
         if number != seen:
             seen, seen_since = number, now
         over = highest is not None and now - seen_since > float(highest.tags[LEASE])
-        if highest is None or RELEASED in highest.tags or over:
-            if _create(client, name, number + 1, who, lease_seconds):
-                if highest is not None and over and RELEASED not in highest.tags:
-                    log.warning("%s: took over the lock of %s", name, _holder(highest))
-                return Lease(client, name, number + 1, now, lease_seconds)
-            continue
+        free = highest is None or RELEASED in highest.tags or over
+        if free and _create(client, name, number + 1, who, lease_seconds):
+            if highest is not None and over and RELEASED not in highest.tags:
+                log.warning("%s: took over the lock of %s", name, _holder(highest))
+            return Lease(client, name, number + 1, now, lease_seconds)
         if now - start > patience_seconds:
             raise ValueError(
                 f"{name}: others decide about this model since {patience_seconds:g} s, now "
@@ -219,11 +219,12 @@ def _locks(client: MlflowClient, name: str) -> list[RegisteredModel]:
     """
     prefix = lock_prefix(name)
     for _ in range(LOOKS):
-        page = patiently(
-            lambda: client.search_registered_models(f"name LIKE '{prefix}%'", max_results=1000)
-        )
         # LIKE reads an underscore in a name as any character
-        found = [one for one in page if re.fullmatch(re.escape(prefix) + r"\d{6,}", one.name)]
+        found = [
+            one
+            for one in _named(client, f"name LIKE '{prefix}%'")
+            if re.fullmatch(re.escape(prefix) + r"\d{6,}", one.name)
+        ]
         if all(TOKEN in one.tags for one in found):
             return found
     bare = ", ".join(one.name for one in found if TOKEN not in one.tags)
@@ -233,9 +234,30 @@ def _locks(client: MlflowClient, name: str) -> list[RegisteredModel]:
     )
 
 
+def _named(client: MlflowClient, filter_string: str) -> list[RegisteredModel]:
+    """Every page; the last name first, so that the highest lock is told of the first moment.
+
+    What is removed between two pages is lower, and moves none that is still to come past us.
+    """
+    found: list[RegisteredModel] = []
+    token = None
+    while True:
+        page = patiently(
+            lambda token=token: client.search_registered_models(  # type: ignore[misc]
+                filter_string, max_results=PAGE, order_by=["name DESC"], page_token=token
+            )
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
 def _number(lock: RegisteredModel) -> int:
     return int(lock.name.rpartition("-")[2])
 
 
-def _holder(lock: RegisteredModel) -> str:
+def _holder(lock: RegisteredModel | None) -> str:
+    if lock is None:
+        return "somebody whose lock the store does not tell of"
     return f"{lock.tags[WHO]} (since {lock.tags[SINCE]}, {lock.name})"

@@ -1,7 +1,8 @@
 """Which versions were fed by data that must be withdrawn: from a hash to versions.
 
 A version is fed directly, or through a base that was made from a fed version. Every version of
-every registered model is looked at. Those whose record can't be read are named, never passed over.
+every registered model is looked at. Those whose record can't be read are named, never passed over,
+and so are those that stand on such a one, or on one that was deleted or is another by now.
 """
 
 import re
@@ -59,7 +60,10 @@ class Withdrawal(Section):
 
     versions: tuple[Fed, ...]
     unread: tuple[str, ...]
-    """Versions whose record lacks its sources: nobody can tell; with their aliases."""
+    """Versions of which nobody can tell, with their aliases.
+
+    Their record lacks its sources, or that of a version they stand on does, or is gone.
+    """
 
     champions: tuple[str, ...]
     """Fed versions that are champion now."""
@@ -84,6 +88,10 @@ class _Record:
         return self.version.name, int(self.version.version)
 
     @property
+    def content_hash(self) -> str | None:
+        return self.version.tags.get("content_hash")
+
+    @property
     def label(self) -> str:
         return f"{self.version.name} version {self.version.version}"
 
@@ -104,8 +112,14 @@ def withdrawal(client: MlflowClient, sha: str) -> Withdrawal:
         raise ValueError(f"{sha}: a hash of at least {SHORTEST} characters 0-9 and a-f is wanted")
     records = {record.key: record for record in _records(client)}
     full = _in_full(sha, records)
-    fed = [found for record in records.values() if (found := _fed(record, full, records))]
-    unread = [record for record in records.values() if not record.is_whole]
+    fed, unread = [], []
+    for record in records.values():
+        below, is_whole = _stands_on(record, records)
+        found = _fed(record, below, full)
+        if found is not None:
+            fed.append(found)
+        elif not is_whole:
+            unread.append(record)
     return Withdrawal(
         sha=full,
         versions=tuple(fed),
@@ -178,23 +192,35 @@ def _in_full(sha: str, records: dict[tuple[str, int], _Record]) -> str:
     return next(iter(found), sha)
 
 
-def _fed(record: _Record, sha: str, records: dict[tuple[str, int], _Record]) -> Fed | None:
+def _stands_on(
+    record: _Record, records: dict[tuple[str, int], _Record]
+) -> tuple[list[_Record], bool]:
+    """The versions that a base was made from, the nearest first; whether all is known of them."""
+    below: list[_Record] = []
+    at, is_whole, seen = record, record.is_whole, {record.key}
+    while at.base is not None:
+        found = records.get((at.base.name, at.base.version))
+        if found is None or found.key in seen or found.content_hash != at.base.content_hash:
+            return below, False  # deleted, or deleted and its number given to another
+        below.append(found)
+        seen.add(found.key)
+        at, is_whole = found, is_whole and found.is_whole
+    return below, is_whole
+
+
+def _fed(record: _Record, below: list[_Record], sha: str) -> Fed | None:
     """How a version saw the data, or None."""
-    hits, through, at = record.hits.get(sha, ()), [], record
-    direct, seen = bool(hits), {record.key}
-    while not direct and at.base is not None:
-        key = (at.base.name, at.base.version)
-        below = records.get(key)
-        through.append(f"{at.base.name} version {at.base.version}")
-        if below is None or key in seen:
-            return None
-        seen.add(key)
-        at, direct = below, sha in below.hits
-    if not direct:
+    chain = [record, *below]
+    reader = next((place for place, one in enumerate(chain) if sha in one.hits), None)
+    if reader is None:
         return None
     name, version = record.key
     return Fed(
-        name=name, version=version, aliases=record.aliases, hits=hits, through=tuple(through)
+        name=name,
+        version=version,
+        aliases=record.aliases,
+        hits=record.hits.get(sha, ()),
+        through=tuple(one.label for one in chain[1 : reader + 1]),
     )
 
 

@@ -65,3 +65,21 @@ def test_a_champion_that_cannot_tell_is_another(
 def test_a_beginning_that_nobody_has_is_an_error(fed: Path) -> None:
     done = CLI.invoke(app, ["lineage", "f" * 10])
     assert isinstance(done.exception, ValueError)
+
+
+def test_a_champion_whose_base_was_deleted_cannot_tell(fed: Path, registry: MlflowClient) -> None:
+    registry.set_registered_model_alias("museum", "champion", "2")
+    registry.delete_model_version("museum", "1")
+    done = CLI.invoke(app, ["lineage", str(fed)])
+    assert done.exit_code == 4
+    assert "lacks sources: museum version 2 (challenger, champion)" in done.output
+
+
+def test_a_reason_on_the_page_of_a_version_stays_one_line(
+    fed: Path, registry: MlflowClient
+) -> None:
+    registry.set_model_version_tag("museum", "1", "gate_reasons", "all\x1b[2Kholds")
+    registry.set_model_version_tag("museum", "1", "lineage.zenml_run", "x\ngate: passed")
+    lines = CLI.invoke(app, ["lineage", "1"]).output.splitlines()
+    assert "    all[2Kholds" in lines
+    assert "  zenml_run: x gate: passed" in lines

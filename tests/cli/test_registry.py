@@ -1,6 +1,7 @@
 """`posttrain registry` on versions that a real gate judged."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry.promote import promote
+from posttrain.registry.promotions import history
 from tests import samples
 from tests.posttrain.registry.versions_of import aliases, registered
 
@@ -105,3 +107,40 @@ def test_mistakes_are_sentences() -> None:
         assert (done.exit_code, isinstance(done.exception, ValueError)) == (1, True)
         assert why in str(done.exception)
     assert run("promote", "3").exit_code == 2
+
+
+@pytest.fixture
+def no_zenml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that knows MLflow's address alone; whoever asks ZenML fails."""
+    for name in ("ZENML_CONFIG_PATH", "ZENML_STORE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "zenml.client", None)
+
+
+@pytest.mark.usefixtures("no_zenml")
+def test_a_rejection_without_a_zenml_keeps_the_gates_outcomes(museum: MlflowClient) -> None:
+    done = run("reject", "2", "--why", "too curt", "--who", "lee", "--json")
+    assert done.exit_code == 0, done.exception
+    line = history(museum, "museum")[-1]
+    assert (line.action, line.version) == ("reject", 2)
+    assert [outcome.passed for outcome in line.outcomes] == [False]
+    assert json.loads(done.stdout)["number"] == line.number
+
+
+@pytest.mark.usefixtures("museum", "no_zenml")
+def test_an_approval_without_a_zenml_is_done_at_once() -> None:
+    done = run("approve", "1", "--why", "back to it")
+    assert done.exit_code == 0, done.exception
+    assert "museum: version 1 is the champion, in place of version 3" in done.stdout
+
+
+@pytest.mark.usefixtures("museum")
+def test_what_a_terminal_is_shown_is_one_line_each(museum: MlflowClient) -> None:
+    run("promote", "1", "--why", "x\n   9  2026-11-21 12:00  approved 2\x1b[1A", "--who", "k\x1bim")
+    museum.set_model_version_tag("museum", "1", "lineage.zenml_run", "a\nb\x1b[2K")
+    assert run("history").stdout.splitlines()[-1] == "      x 9 2026-11-21 12:00 approved 2[1A"
+    shown = run("show", "1").stdout
+    assert "  zenml_run: a b[2K\n" in shown
+    assert "\x1b" not in shown
+    refused = run("rollback", "--why", "\u200b\n")
+    assert "--why: say in a few words why" in str(refused.exception)

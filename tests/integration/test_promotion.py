@@ -84,13 +84,16 @@ def test_an_approval_against_another_champion_is_refused(checkout: Checkout) -> 
     assert (code, model.aliases["champion"]) == (0, 2), said  # no run waits: done at once
 
 
-def test_of_two_answers_at_once_one_counts_and_the_other_is_told(checkout: Checkout) -> None:
-    model = Model(checkout, "contested")
+@pytest.mark.parametrize("words", ["too curt", "reads well"])
+def test_of_two_answers_at_once_one_counts_and_the_other_is_told(
+    checkout: Checkout, words: str
+) -> None:
+    model = Model(checkout, f"contested-{words.split()[0]}")
     model.put(0.9)
     with model.promotion() as run:
         both = [
             model.start("approve", "1", "--who", "Kim", "--why", "reads well"),
-            model.start("reject", "1", "--who", "Lee", "--why", "too curt"),
+            model.start("reject", "1", "--who", "Lee", "--why", words),
         ]
         answers = [done(process) for process in both]
         assert run.ends() == 0

@@ -16,7 +16,7 @@ def proposal(passed: bool, champion: int | None = 2) -> Proposal:
         passed=passed,
         reason="helpfulness of the final stage is 0.4; required: at least 0.8",
     )
-    return Proposal(name="museum", version=3, champion=champion, outcomes=(outcome,))
+    return Proposal(name="museum", version=3, champion=champion, outcomes=(outcome,), after=0)
 
 
 def test_the_question_names_version_place_and_the_gates_word() -> None:

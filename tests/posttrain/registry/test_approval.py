@@ -45,6 +45,56 @@ def test_a_rejection_is_written_down_once(registry: MlflowClient, base: BaseMode
     assert (line.action, line.version, line.to_version) == ("reject", 1, None)
 
 
+def test_a_killed_steps_line_is_found_behind_what_others_wrote(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    asked, other, bad = (proposed(base, accuracy) for accuracy in (0.9, 0.95, 0.5))
+    no = Answer(decision="reject", who="Lee", why="too curt")
+    yes, rejected = approval.decide(asked, YES, "Kim"), approval.decide(other, no, "Lee")
+    promotions.reject(registry, "museum", bad.version, who="Kim", why="worse")
+    assert approval.decide(asked, YES, "Kim") == yes
+    assert approval.decide(other, no, "Lee") == rejected
+    assert promotions.history(registry, "museum")[-1].version == bad.version
+
+
+def test_the_same_words_about_an_earlier_question_are_no_answer(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    no = Answer(decision="reject", who="Lee", why="too curt")
+    first = approval.decide(proposed(base, 0.9), no, "Lee")
+    again = approval.propose(approval.challenger("museum", "1")[0], None)
+    assert approval.decide(again, no, "Lee").number > first.number
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({}, True),
+        ({"who": "Kim (account lee)"}, True),
+        ({"why": "reads well; against the gate, of which 1 rule fails: mended"}, True),
+        ({"who": "Lee"}, False),
+        ({"who": "Kimberley"}, False),
+        ({"action": "reject"}, False),
+        ({"why": "too curt"}, False),
+    ],
+)
+def test_an_answers_line_is_told_by_who_what_and_why(
+    registry: MlflowClient, base: BaseModel, change: dict[str, str], is_same: bool
+) -> None:
+    line = approval.decide(proposed(base, 0.9), YES, "Kim").model_copy(update=change)
+    untidy = YES.model_copy(update={"why": " reads\n well "})
+    assert approval.is_of(line, YES) is approval.is_of(line, untidy) is is_same
+
+
+def test_an_overruling_reason_is_found_again_however_it_was_typed(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    asked = proposed(base, 0.5)
+    untidy = Answer(decision="overrule", who="Kim ", why="an urgent\nmend ")
+    assert approval.decide(asked, untidy, "Kim ") == approval.decide(asked, untidy, "Kim ")
+    assert [line.action for line in promotions.history(registry, "museum")] == ["refuse", "approve"]
+
+
 def test_the_champion_is_not_put_before_anybody(registry: MlflowClient, base: BaseModel) -> None:
     approval.decide(proposed(base, 0.9), YES, "Kim")
     with pytest.raises(ValueError, match="museum: version 1 is the champion already"):

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
+from mlflow.store.entities import PagedList
 
 from posttrain.decisions import HistoryEntry
-from posttrain.registry import history
+from posttrain.registry import history, lock
 from posttrain.registry.lock import LeaseLost, exclusive
 from posttrain.registry.versions import model_names
 
@@ -131,3 +133,31 @@ def test_locks_histories_and_bases_are_no_models(registry: MlflowClient) -> None
     for name in ("museum", "museum-base", "museum-history", "museum-lock-000007", "fire-base"):
         registry.create_registered_model(name)
     assert model_names(registry) == ["fire-base", "museum"]
+
+
+def test_the_highest_is_found_behind_many(
+    registry: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PAGE", 2)
+    tags = {"token": "t", "who": "kim", "since": "then", "lease_seconds": "30", "released": "then"}
+    for number in range(1, 6):  # as removals that failed leave them
+        registry.create_registered_model(f"museum-lock-{number:06d}", tags)
+    with exclusive(registry, "museum", "lee", patience_seconds=0.5) as lease:
+        assert lease.number == 6
+    assert locks(registry) == ["museum-lock-000006"]
+
+
+class Lagging(MlflowClient):
+    """Of a server whose searches see nothing that was written lately."""
+
+    def search_registered_models(self, *_: object, **__: object) -> PagedList[RegisteredModel]:
+        return PagedList([], None)
+
+
+@pytest.mark.usefixtures("registry")
+def test_who_never_sees_the_own_lock_gives_up() -> None:
+    with (
+        pytest.raises(ValueError, match="somebody whose lock the store does not tell of"),
+        exclusive(Lagging(), "museum", "kim", patience_seconds=0.5),
+    ):
+        pass

@@ -194,3 +194,21 @@ def test_what_was_cut_short_is_settled_by_the_alias(
     assert "line 2 of the history, begun by kim, was cut short" in caplog.text
     assert len(said(museum)) == 2
     assert aliases(museum).get("previous") == (1 if moved else None)
+
+
+def test_names_and_reasons_can_forge_no_line(museum: MlflowClient) -> None:
+    why = "better\n   9  2026-11-21 12:00  approved 1\x1b[2K"
+    line = move(museum, "museum", 1, action="promote", who="kim\r\nlee\x1b[1A", why=why)
+    assert (line.who, line.why) == ("kim lee[1A", "better 9 2026-11-21 12:00 approved 1[2K")
+    assert history(museum, "museum") == (line,)
+    with decide(museum, "museum", "kim\x1b[1A\nlee", 1) as settled:
+        lock = museum.get_registered_model(f"museum-lock-{settled.lease.number:06d}")
+        assert lock.tags["who"] == "kim[1A lee"
+
+
+def test_a_line_that_was_forged_past_us_is_read_as_one(museum: MlflowClient) -> None:
+    promote(museum, 1)
+    line = museum.get_model_version("museum-history", "1")
+    text = line.tags["entry"].replace('"better"', r'"better\n9 approved\u001b[2K"')
+    museum.set_model_version_tag("museum-history", "1", "entry", text)
+    assert history(museum, "museum")[0].why == "better 9 approved[2K"

@@ -85,4 +85,39 @@ def test_versions_whose_record_tells_nothing_are_named(
     found = withdrawal(versions, "f" * 64)
     assert found.unread == ("museum version 3 (challenger, champion)",)
     assert found.unread_champions == ("museum version 3",)
-    assert labels(versions, "9" * 64) == ["museum 3"]  # by its rows all the same
+    by_its_rows = withdrawal(versions, "9" * 64)
+    assert [fed.version for fed in by_its_rows.versions] == [3]
+    assert by_its_rows.unread == ()
+
+
+def test_what_stands_on_a_deleted_version_is_not_known(versions: MlflowClient) -> None:
+    versions.set_registered_model_alias("zoo", "champion", "1")
+    versions.delete_model_version("museum", "1")
+    found = withdrawal(versions, ONE)
+    assert found.versions == ()
+    assert found.unread == ("museum version 2 (challenger)", "zoo version 1 (champion)")
+    assert found.unread_champions == ("zoo version 1",)
+    by_its_own_file = withdrawal(versions, TWO)
+    assert labels(versions, TWO) == ["museum 2", "zoo 1"]
+    assert by_its_own_file.unread == ()
+
+
+def test_another_version_under_the_number_is_not_followed(
+    versions: MlflowClient, tmp_path: Path
+) -> None:
+    other = RegisteredBase(name="museum", version=1, content_hash="0" * 64)
+    own = {"corpus": role({"own.jsonl": "5" * 64})}
+    add_version(tmp_path / "6", own, {"corpus": "6" * 64}, name="aquarium", made_from=other)
+    assert "aquarium 1" not in labels(versions, ONE)
+    assert withdrawal(versions, ONE).unread == ("aquarium version 1 (challenger)",)
+
+
+def test_what_stands_on_an_unread_version_is_not_known(
+    versions: MlflowClient, tmp_path: Path
+) -> None:
+    bare = add_version(tmp_path / "7", {}, {}, name="aquarium")
+    origin = RegisteredBase(name="aquarium", version=1, content_hash=bare.content_hash)
+    own = {"corpus": role({"own.jsonl": "5" * 64})}
+    add_version(tmp_path / "8", own, {"corpus": "6" * 64}, name="aquarium", made_from=origin)
+    unread = withdrawal(versions, "f" * 64).unread
+    assert unread == ("aquarium version 1", "aquarium version 2 (challenger)")
