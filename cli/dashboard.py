@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,31 +26,25 @@ def dashboard(
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri is None:
         raise ValueError("MLFLOW_TRACKING_URI is not set; run `. .posttrain/env` first")
-    zenml = ["zenml", "login", "--local", "--blocking", "--ip-address", HOST]
-    mlflow = ["mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--workers", "1"]
     addresses = {
         "ZenML": f"http://{HOST}:{zenml_port}",
         "MLflow": f"http://{HOST}:{mlflow_port}",
         "Review": f"http://{HOST}:{review_port}",
     }
-    links = ["--zenml-url", addresses["ZenML"], "--mlflow-url", addresses["MLflow"]]
-    commands = {
-        "ZenML": [*zenml, "--port", str(zenml_port)],
-        "MLflow": [*mlflow, "--port", str(mlflow_port)],
-        "Review": ["posttrain", "review", "--host", HOST, "--port", str(review_port), *links],
-    }
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started: list[subprocess.Popen[bytes]] = []
     try:
-        for name, address in addresses.items():
+        for (name, address), command in zip(
+            addresses.items(), _commands(uri, addresses), strict=True
+        ):
             with (log / f"{name.lower()}.log").open("ab") as output:
                 started.append(
-                    subprocess.Popen(
-                        commands[name], start_new_session=True, stdout=output, stderr=output
-                    )
+                    subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
                 )
             _wait(name, address, started[-1])
             print(f"{name:7} {address}", flush=True)
+        if not _has_runs(addresses["MLflow"]):
+            print("No run yet: `make demo` first.", flush=True)
         print("ZenML's user is `default`, without a password. Ctrl-C ends all.", flush=True)
         while all(server.poll() is None for server in started):
             time.sleep(1)
@@ -59,6 +54,29 @@ def dashboard(
         for server in started:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGTERM)  # its workers too
+
+
+def _commands(uri: str, addresses: Mapping[str, str]) -> tuple[list[str], ...]:
+    """Of the three, in the order of their addresses."""
+    zenml, mlflow, review = (address.rpartition(":")[2] for address in addresses.values())
+    links = ["--zenml-url", addresses["ZenML"], "--mlflow-url", addresses["MLflow"]]
+    return (
+        ["zenml", "login", "--local", "--blocking", "--ip-address", HOST, "--port", zenml],
+        [
+            *("mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", mlflow),
+            *("--workers", "1"),
+        ],
+        ["posttrain", "review", "--host", HOST, "--port", review, *links],
+    )
+
+
+def _has_runs(mlflow_address: str) -> bool:
+    """Whether anything was tracked; asked of the server, since a client would make a database."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(mlflow_address)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    return bool(client.search_runs(experiments, max_results=1))
 
 
 def _wait(name: str, address: str, server: subprocess.Popen[bytes]) -> None:

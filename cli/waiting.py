@@ -62,7 +62,7 @@ def say(
 
     found = waiting(name, version) if has_zenml() else None
     if found is not None:
-        answer = _answer(found.proposal, decision, who, why, overrules)
+        answer = answer_to(found.proposal, decision, who, why, overrules)
         return tell(found, answer)
     if decision == "reject":
         client = MlflowClient()
@@ -71,7 +71,7 @@ def say(
         return promotions.reject(client, name, version, who=who, why=why, outcomes=outcomes)
     judged, _ = approval.challenger(name, str(version))
     proposal = approval.propose(judged, None)
-    return approval.decide(proposal, _answer(proposal, decision, who, why, overrules), who)
+    return approval.decide(proposal, answer_to(proposal, decision, who, why, overrules), who)
 
 
 def has_zenml() -> bool:
@@ -130,7 +130,7 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
             f"{found.run} is paused, and {found.answer.who} answered {found.answer.decision!r} "
             f"({found.answer.why}); `zenml pipeline runs resume {found.run}` carries that out"
         )
-    entry = _carried_out(found)
+    entry = carried_out(found)
     if not is_of(entry, found.answer or answer):
         raise ValueError(
             f"{entry.who} was first: {_done(entry)} of {found.proposal.name} version "
@@ -139,7 +139,12 @@ def tell(found: Waiting, answer: Answer) -> HistoryEntry:
     return entry
 
 
-def _carried_out(found: Waiting) -> HistoryEntry:
+def carried_out(found: Waiting) -> HistoryEntry:
+    """Wait until a run has carried its answer out; resume it where it is paused.
+
+    Raises:
+        ValueError: it failed, could not be resumed, or does not go on.
+    """
     from zenml.client import Client
     from zenml.enums import ExecutionStatus
 
@@ -186,9 +191,14 @@ def _failure(run: "PipelineRunResponse") -> str:
     return told.message or told.traceback.strip().splitlines()[-1]
 
 
-def _answer(
+def answer_to(
     proposal: Proposal, decision: Literal["approve", "reject"], who: str, why: str, overrules: bool
 ) -> Answer:
+    """What a run is told.
+
+    Raises:
+        Refused: the gate refuses the version, and `overrules` is false.
+    """
     chosen: Decision = decision
     if decision == "approve" and not proposal.passed:
         if not overrules:

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+PROJECT = "default"
+"""The only one that ZenML has without a licence; ours runs there."""
+
 
 @dataclass(frozen=True)
 class Links:
@@ -16,7 +19,9 @@ class Links:
     def run(self, tags: Mapping[str, str]) -> str | None:
         """ZenML's page of the run that made a version."""
         run_id = tags.get("lineage.zenml_run_id")
-        return f"{self.zenml}/runs/{quote(run_id, safe='')}" if self.zenml and run_id else None
+        if not self.zenml or not run_id:
+            return None
+        return f"{self.zenml}/projects/{PROJECT}/runs/{quote(run_id, safe='')}"
 
     def version(self, name: str, number: int) -> str | None:
         """MLflow's page of a version."""

@@ -4,16 +4,24 @@ MLflow's run has a copy, ZenML has the artifact; a version that was measured ane
 run is gone, gets the page from its registered evaluation, which lacks the curves alone.
 """
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator
 
 from cli.last_run import LastRun
 from cli.review.desk import Desk
-from cli.review.words import Language
-from posttrain.evaluate.language import in_language
+from cli.review.pages import TEMPLATES
+from cli.review.words import Language, Translate, translator
+from posttrain.evaluate.language import Text, in_language
+from posttrain.evaluate.limits import outcome_sentence
 from posttrain.registry.overview import VersionSummary
 from posttrain.registry.version_report import logged_report, report_without_curves, tells_of
 from posttrain.registry.versions import LINEAGE
 from posttrain.reports import Evaluation
+
+logger = logging.getLogger(__name__)
+
+BEGINNING = re.compile(r"<main[^>]*>")
 
 
 def report_of(desk: Desk, version: VersionSummary, name: str, language: Language) -> str | None:
@@ -22,8 +30,34 @@ def report_of(desk: Desk, version: VersionSummary, name: str, language: Language
     if evaluation is None:
         return None
     for page in _of_run(desk, version, name, evaluation):
-        return in_language(page, language)
+        return with_verdict(in_language(page, language), version)
     return report_without_curves(evaluation, version.outcomes, version.tags, language)
+
+
+def with_verdict(page: str, version: VersionSummary) -> str:
+    """A run's page under what was said of the version since: by the gate, then by a person.
+
+    The run wrote it before its gate looked at the champion.
+    """
+    if version.gate is None and version.decision is None:
+        return page
+    rows = [outcome_sentence(one) for one in version.outcomes if not one.passed]
+    good, entry = version.gate == "passed", version.decision
+    values = {"rows": rows, "good": good, "said": both(_gate_word(version)), "entry": entry}
+    if entry is not None:
+        values["did"] = both(lambda t: t(f"did_{entry.action}"))
+    box = TEMPLATES.get_template("verdict.html").render(values)
+    return BEGINNING.sub(lambda found: found[0] + box, page, count=1)
+
+
+def both(text: Callable[[Translate], str]) -> Text:
+    """A text of the page's catalogue in the languages of a report."""
+    return Text(en=text(translator("en")), ko=text(translator("ko")))
+
+
+def _gate_word(version: VersionSummary) -> Callable[[Translate], str]:
+    word = f"gate_{version.gate or 'none'}"
+    return lambda t: t("gate_word", number=version.number, word=t(word))
 
 
 def _of_run(
@@ -46,4 +80,7 @@ def _kept(run_id: str) -> str | None:
     try:
         return LastRun(Client().get_pipeline_run(run_id), ()).report
     except (KeyError, ValueError):  # deleted, or of another ZenML
+        return None
+    except Exception:  # whatever ZenML's client raises where its server or database is gone
+        logger.warning("ZenML does not answer; the report is drawn anew", exc_info=True)
         return None

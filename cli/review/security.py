@@ -24,6 +24,7 @@ STYLE, ICON, SIGN_IN = "/review.css", "/icon.svg", "/sign-in"
 OPEN = (STYLE, ICON, SIGN_IN)
 """Paths that need no sign-in."""
 
+EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 -- none of them is a name
 SHORTEST_TOKEN = 16
 SIGNED_IN_SECONDS = 12 * 3600
 LARGEST_FORM = 64 * 1024
@@ -99,7 +100,8 @@ def access(host: str, port: int, allowed: tuple[str, ...], token: str | None) ->
     """The rules for an address to listen on.
 
     Raises:
-        ValueError: it is not loopback and there is no token, or the token is short.
+        ValueError: it is not loopback and there is no token, the token is short, or nobody could
+            come in by any name.
     """
     if token is not None and len(token) < SHORTEST_TOKEN:
         raise ValueError(
@@ -111,8 +113,10 @@ def access(host: str, port: int, allowed: tuple[str, ...], token: str | None) ->
             f"--host {host} is reached from other machines; set a token in POSTTRAIN_REVIEW_TOKEN, "
             "or leave --host out and come in through `ssh -L`"
         )
+    if host in EVERY_ADDRESS and not allowed:
+        raise ValueError(f"--host {host} names no address; add --allow-host NAME:PORT")
     names = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(host) else set()
-    if host not in ("0.0.0.0", "::", ""):  # noqa: S104 -- every address: none of them is a name
+    if host not in EVERY_ADDRESS:
         names.add(f"[{host}]" if ":" in host else host)
     with_port = {f"{name}:{port}" for name in names}
     if port == 80:

@@ -9,11 +9,12 @@ from mlflow.exceptions import MlflowException
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from cli.review.decisions import Undecided, decide
-from cli.review.desk import Versions, desk_of
+from cli.review.decisions import ANSWERED, Undecided, answer_words, decide
+from cli.review.desk import Desk, Versions, desk_of
 from cli.review.pages import card_html, page, reader_of, remember
 from cli.review.reports import report_of
-from cli.waiting import waiting
+from cli.review.runs import Asked, NoZenML, asked
+from cli.review.words import Language
 from posttrain.evaluate.wording import figure_names
 from posttrain.figures import Figure
 from posttrain.registry.overview import VersionSummary
@@ -32,7 +33,10 @@ HASHES = (
     "held_out_hash",
 )
 DATA = f"{LINEAGE}data."
-DONE = ("approve", "promote", "reject", "answered")
+DONE = ("approve", "promote", "reject", ANSWERED)
+
+NEED_A_TICK = ("needs_overrule", "needs_overrule_unjudged")
+"""Refusals after which the form has the box to tick."""
 
 REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """A report shows what models wrote: it runs nothing, and is of no origin."""
@@ -65,7 +69,13 @@ def decide_version(request: Request, name: str, number: int) -> Response:
         done, who = decide(desk_of(request), name, number, form)
     except Undecided as error:
         told = error.in_(reader_of(request).language)
-        again = {"error": told, "why": form.get("why", ""), "who": form.get("who", "")}
+        again: dict[str, Any] = {
+            "error": told,
+            "why": form.get("why", ""),
+            "who": form.get("who", ""),
+        }
+        if error.key in NEED_A_TICK:
+            again["needs_overrule"] = True
         return _page(request, name, number, again, error.status)
     address = request.url_for("show_version", name=name, number=number).path
     response = RedirectResponse(f"{address}?done={done}", 303)
@@ -89,6 +99,7 @@ def _page(
     desk = desk_of(request)
     found = desk.versions(name)
     version, evaluation = found[number], desk.evaluation(name, number)
+    state = _asked(desk, found, number)
     values = {
         "model": name,
         "here": "version",
@@ -103,7 +114,7 @@ def _page(
         "card": _card(desk.client, desk.version(name, number)),
         "zenml": desk.links.run(version.tags),
         "mlflow": desk.links.version(name, number),
-        "is_waiting": _is_waiting(request, found, number),
+        **_run_values(state, version, reader_of(request).language),
         "done": "",
         "error": "",
         "why": "",
@@ -154,7 +165,26 @@ def _card(client: Any, version: Any) -> tuple[str, str] | None:
         return None
 
 
-def _is_waiting(request: Request, found: Versions, number: int) -> bool:
-    if not desk_of(request).has_zenml or number == found.champion:
-        return False
-    return waiting(found.name, number) is not None
+def _asked(desk: Desk, found: Versions, number: int) -> Asked | None:
+    """What ZenML knows of runs that ask about a version; None where it does not answer."""
+    if not desk.has_zenml or number == found.champion:
+        return Asked()
+    try:
+        return asked(found.name, number)
+    except NoZenML:
+        return None
+
+
+def _run_values(state: Asked | None, version: VersionSummary, language: Language) -> dict[str, Any]:
+    """The run that waits, for the template; its own gate's word counts, not the tag's."""
+    known = state or Asked()
+    waits, answer = known.waiting, known.answer or (known.waiting and known.waiting.answer)
+    passed = waits.proposal.passed if waits is not None else version.gate == "passed"
+    return {
+        "is_waiting": waits is not None,
+        "is_unknown": state is None,
+        "answer": answer_words(answer, language) if answer else None,
+        "has_failed": known.has_failed,
+        "needs_overrule": not passed,
+        "is_judged": waits is not None or version.gate is not None,
+    }

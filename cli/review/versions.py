@@ -5,13 +5,13 @@ from starlette.responses import Response
 
 from cli.review.desk import Desk, Versions, desk_of
 from cli.review.pages import page
-from cli.waiting import waiting as run_of
+from cli.review.runs import NoZenML, waiting_versions
 from posttrain.evaluate.wording import PERPLEXITIES, direction
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS
 
 router = APIRouter()
 
-MOST_COLUMNS, MOST_WAITING = 4, 5
+MOST_COLUMNS = 4
 
 
 @router.get("/models/{name}")
@@ -19,6 +19,7 @@ def list_versions(request: Request, name: str) -> Response:
     """Versions with aliases, gate and decision."""
     desk = desk_of(request)
     found = desk.versions(name)
+    asks = waiting(desk, found)
     return page(
         request,
         "versions.html",
@@ -29,7 +30,8 @@ def list_versions(request: Request, name: str) -> Response:
             "columns": columns(found),
             "standing": [(alias, found.of(alias)) for alias in (CHAMPION, CHALLENGER, PREVIOUS)],
             "picked": picked(found),
-            "waiting": waiting(desk, found),
+            "waiting": asks or (),
+            "is_unknown": asks is None,
         },
     )
 
@@ -50,9 +52,12 @@ def picked(found: Versions) -> tuple[int | None, int | None]:
     return a, others[0] if others else None
 
 
-def waiting(desk: Desk, found: Versions) -> list[int]:
-    """Versions that a run asks about."""
+def waiting(desk: Desk, found: Versions) -> list[int] | None:
+    """Versions that a run asks about; None where ZenML does not answer."""
     if not desk.has_zenml:
         return []
-    undecided = [number for number in found.by_number if number != found.champion]
-    return [number for number in undecided[:MOST_WAITING] if run_of(found.name, number)]
+    try:
+        asks = waiting_versions(found.name)
+    except NoZenML:
+        return None
+    return [number for number in asks if number in found.by_number and number != found.champion]

@@ -37,10 +37,11 @@ def test_dashboard_serves_all_and_ends_all(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     try:
-        lines = [process.stdout.readline() for _ in range(4)]
+        lines = [process.stdout.readline() for _ in range(5)]
         assert lines[0].split() == ["ZenML", f"http://127.0.0.1:{ports[0]}"]
         assert lines[1].split() == ["MLflow", f"http://127.0.0.1:{ports[1]}"]
         assert lines[2].split() == ["Review", f"http://127.0.0.1:{ports[2]}"]
+        assert lines[3].split() == ["No", "run", "yet:", "`make", "demo`", "first."]
         for port in ports:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
     finally:

@@ -13,6 +13,8 @@ import mlflow
 import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
+from zenml.client import Client
+from zenml.config.global_config import GlobalConfiguration
 
 from cli.review.app import build
 from cli.review.desk import Desk
@@ -93,6 +95,17 @@ def museum(
     shutil.copy(museum_store / "mlflow.db", tmp_path / "mlflow.db")
     with pointed_to(tmp_path):
         yield MlflowClient()
+
+
+@pytest.fixture
+def no_zenml(museum: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ZenML that is named, and whose database cannot be opened."""
+    monkeypatch.setenv("ZENML_CONFIG_PATH", str(tmp_path / "zenml"))
+    monkeypatch.setenv("ZENML_STORE_URL", f"sqlite:///{tmp_path}/nobody/zenml.db")
+    monkeypatch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
+    (tmp_path / "nobody").write_text("a file where a folder should be")
+    monkeypatch.setattr(Client, "_global_client", None)
+    monkeypatch.setattr(GlobalConfiguration, "_instance", None, raising=False)
 
 
 @pytest.fixture

@@ -106,7 +106,36 @@ def test_the_champion_is_not_rejected(site: TestClient, museum: MlflowClient) ->
     form = {"decision": "reject", "who": "Kim", "why": "x", "expected": "2"}
     status, page, _ = post(site, at, f"{HERE}/versions/2/decision", form)
     assert status == 409
-    assert "is the champion" in unescape(page)
+    assert "Version 2 is the champion." in unescape(page)
+
+
+def test_the_box_to_tick_is_there_where_the_gate_refuses_by_now(
+    site: TestClient, museum: MlflowClient
+) -> None:
+    museum.set_model_version_tag(NAME, "3", "gate", "passed")
+    assert 'name="overrule"' not in site.get(f"{HERE}/versions/3").text
+    status, page, _ = decided(site, 3)
+    assert status == 409
+    assert 'name="overrule"' in page
+
+
+def test_refusals_are_told_in_the_readers_language(site: TestClient, museum: MlflowClient) -> None:
+    site.cookies.set("posttrain_language", "ko")
+    at, form = f"{HERE}/versions/2", {"who": "Kim", "why": "x", "expected": "1"}
+    to = f"{HERE}/versions/1/decision"
+    status, page, _ = post(site, at, to, {"decision": "reject", **form})
+    assert status == 409
+    assert "버전 1이 현재 챔피언입니다." in page
+
+
+def test_without_zenml_nothing_is_answered_and_promotion_goes_on(
+    site: TestClient, museum: MlflowClient, no_zenml: None
+) -> None:
+    status, page, _ = decided(site, 2)
+    assert (status, aliases(museum)["champion"]) == (503, 1)
+    assert "ZenML does not answer" in page
+    assert decided(site, 2, decision="promote")[0] == 303
+    assert aliases(museum)["champion"] == 2
 
 
 def test_names_and_reasons_are_text_everywhere(site: TestClient, museum: MlflowClient) -> None:

@@ -1,6 +1,8 @@
 """Each page tells what the registry holds, in two languages, and models' HTML as text."""
 
 import re
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,12 +10,22 @@ from fastapi.testclient import TestClient
 from markupsafe import escape
 from mlflow import MlflowClient
 
+from cli import review
+from cli.review.decisions import DECISIONS
 from cli.review.desk import Desk
-from cli.review.words import LANGUAGES, catalogue, preferred
+from cli.review.version import DONE
+from cli.review.words import LANGUAGES, catalogue, preferred, with_particles
+from posttrain.approvals import Decision
 from posttrain.decisions import HistoryEntry
+from posttrain.evaluate.report import render
+from posttrain.registry import promotions
+from posttrain.registry.versions import read_evaluation
 from tests.cli.review.museum import NAME, SCRIPT, browser_of
 
 HERE = f"/models/{NAME}"
+TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
+MADE = re.compile(r"(nav|language|alias|gate|did|role|turn|verdict|result|refused|state)_")
+"""Keys that are made of a word of the registry, or of a path."""
 PAGES = (
     HERE,
     f"{HERE}/versions/3",
@@ -51,7 +63,7 @@ def test_a_version_shows_figures_gate_lineage_card_and_links(site: TestClient) -
     assert "Met Fact accuracy A of the final stage is 0.97 (95 %: " in text
     assert "git_commit 3d46a12" in text
     assert "Answers visitors." in text
-    assert 'href="http://127.0.0.1:8237/runs/0f0e"' in page
+    assert 'href="http://127.0.0.1:8237/projects/default/runs/0f0e"' in page
     assert f'href="http://127.0.0.1:5000/#/models/{NAME}/versions/2"' in page
     assert f'href="{HERE}/compare?a=1&amp;b=2"' in page
 
@@ -75,6 +87,27 @@ def test_the_report_stands_at_its_own_address_in_a_sandbox(site: TestClient) -> 
     assert policy.startswith("sandbox; default-src 'none'")
     assert "allow-scripts" not in policy
     assert answer.text.startswith("<!doctype html>")
+
+
+def test_a_report_of_a_run_stands_under_the_gates_later_word(
+    site: TestClient, museum: MlflowClient, tmp_path: Path
+) -> None:
+    version = museum.get_model_version(NAME, "3")
+    assert version.run_id is not None
+    evaluation = read_evaluation(museum, version)
+    assert evaluation is not None
+    fit = render(evaluation, {}, (), {}, {}, language="en")  # no rule had been asked then
+    (tmp_path / "report.html").write_text(fit, encoding="utf-8")
+    museum.log_artifact(version.run_id, str(tmp_path / "report.html"))
+    promotions.reject(museum, NAME, 3, who="Kim", why=SCRIPT)
+    page = site.get(f"{HERE}/versions/3/report").text
+    box = page[page.index("<main>") : page.index("<header>")]
+    text = text_of(box)
+    assert "The gate on version 3: Refused" in text
+    assert "버전 3에 대한 게이트 판정: 미통과" in text
+    assert "Fact accuracy A of the final stage is 0.5 " in text
+    assert f"Rejected 반려 : Kim, {TODAY}" in text
+    assert str(escape(SCRIPT)) in box and "<script" not in page
 
 
 def test_history_tells_who_and_why(site: TestClient, museum: MlflowClient) -> None:
@@ -106,6 +139,48 @@ def test_every_line_of_the_history_has_a_word() -> None:
     states = get_args(HistoryEntry.model_fields["state"].annotation)
     wanted = {f"did_{action}" for action in actions} | {f"state_{one}" for one in states[::2]}
     assert wanted <= {*catalogue("en")}
+
+
+def test_every_text_is_used() -> None:
+    source = "".join(
+        file.read_text(encoding="utf-8")
+        for file in Path(review.__file__).parent.rglob("*")
+        if file.suffix in (".py", ".html")
+    )
+    made = {f"done_{one}" for one in DONE} | {f"answer_{one}" for one in get_args(Decision)}
+    made |= {one for one in catalogue("en") if MADE.match(one)}
+    unused = {one for one in catalogue("en") if not re.search(rf"['\"]{one}['\"]", source)} - made
+    assert unused == set()
+
+
+def test_every_decision_has_words() -> None:
+    wanted = {*DECISIONS} | {f"done_{one}" for one in DONE}
+    wanted |= {f"answer_{one}" for one in get_args(Decision)}
+    assert wanted <= {*catalogue("en")}
+
+
+def test_a_particle_goes_by_the_number() -> None:
+    numbers = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 100)
+    said = " ".join(with_particles(f"{n}을(를) {n}이(가) {n}(으)로") for n in numbers)
+    assert said == (
+        "0을 0이 0으로 1을 1이 1로 2를 2가 2로 3을 3이 3으로 4를 4가 4로 5를 5가 5로 6을 6이 6으로 "
+        "7을 7이 7로 8을 8이 8로 9를 9가 9로 10을 10이 10으로 12를 12가 12로 100을 100이 100으로"
+    )
+
+
+def test_the_way_back_is_told_in_korean(site: TestClient, museum: MlflowClient) -> None:
+    promotions.move(museum, NAME, 2, action="promote", who="Lee", why="first")
+    page = site.get(f"{HERE}/history", headers={"accept-language": "ko"}).text
+    assert "챔피언을 버전 2에서 버전 1로 되돌립니다." in page
+
+
+def test_without_zenml_the_pages_tell_what_mlflow_holds(site: TestClient, no_zenml: None) -> None:
+    for path in (HERE, f"{HERE}/versions/2", f"{HERE}/versions/2/report"):
+        answer = site.get(path)
+        assert answer.status_code == 200, path
+        assert "ZenML does not answer" in answer.text or path.endswith("report")
+    page = site.get(f"{HERE}/versions/3").text
+    assert 'value="promote"' in page and 'value="approve"' not in page
 
 
 def test_catalogues_have_the_same_texts_with_the_same_values() -> None:

@@ -136,6 +136,12 @@ def test_beyond_loopback_a_token_is_a_must() -> None:
         access("127.0.0.1", PORT, (), "short")
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_every_address_without_a_name_is_refused_at_the_start(host: str) -> None:
+    with pytest.raises(ValueError, match=rf"--host {host} names no address; add --allow-host NAME"):
+        access(host, PORT, (), TOKEN)
+
+
 def test_every_address_has_only_the_names_that_are_allowed(desk: Desk) -> None:
     rules = access("0.0.0.0", PORT, ("Review.example.org",), TOKEN)
     assert rules.hosts == {"review.example.org"}
