@@ -103,6 +103,9 @@ def test_its_shell_starts_the_clock_and_hands_sigterm_on(name: str, tmp_path: Pa
     assert process.stderr is not None
     said = next((line for line in process.stderr if "next run at" in line), "")
     process.send_signal(signal.SIGTERM)
-    left = process.communicate(timeout=60)[1]
+    try:
+        left = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 0, left
     assert re.search(r"next run at .* 03:00:00", said), left
