@@ -17,6 +17,18 @@ class RegisteredVersion(Section):
     """False where the same content was registered before."""
 
 
+Problem = Literal[
+    "no_evaluation",
+    "other_tokenizer",
+    "not_measured",
+    "champion_not_measured",
+    "other_data",
+    "no_standard_error",
+    "too_few_items",
+]
+"""Why two versions' figures can't be compared; the last two: not with confidence."""
+
+
 class RuleOutcome(Section):
     """One rule of the gate, with what it saw."""
 
@@ -33,6 +45,12 @@ class RuleOutcome(Section):
 
     reason: str
     """What was seen, in words, with figure and bound."""
+
+    kind: Literal["limit", "max_loss", "min_gain"] | None = None
+    """What was asked; None in outcomes of releases that did not record it."""
+
+    confident: bool = False
+    """Whether the whole 95 % interval had to hold, and not the figure alone."""
 
     stage: str = "final"
     """Stage that the figure is of."""
@@ -65,6 +83,15 @@ class RuleOutcome(Section):
 
     is_undecided: bool = False
     """Whether it failed for too wide an interval alone: more items might decide."""
+
+    needed_items: int | None = None
+    """About how many items would decide, should the difference stay; None where none would."""
+
+    problem: Problem | None = None
+    """What stood in the comparison's way."""
+
+    hashes: tuple[str, str] | None = None
+    """Of the tokenizer or data in which the champion and this version differ, as `reason` does."""
 
 
 class Promotion(Section):

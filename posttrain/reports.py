@@ -7,6 +7,7 @@ from pydantic import Field
 from posttrain.facts import Reference, RegisteredBase
 from posttrain.figures import Figure, Items
 from posttrain.profiles import DataDrift, RoleProfile
+from posttrain.recipe.evaluation import Language
 from posttrain.recipe.harness import HARNESS
 from posttrain.recipe.section import Section
 
@@ -122,6 +123,11 @@ class RoleData(Section):
 
     profile: RoleProfile | None = None
     """What the rows look like; the next run's are compared with it."""
+
+    @property
+    def all_counts(self) -> dict[str, int]:
+        """`counts`, and the rows that were kept out as `quarantined: <reason>`."""
+        return self.counts | {f"quarantined: {why}": num for why, num in self.quarantined.items()}
 
 
 class Training(Section):
@@ -243,6 +249,9 @@ class Evaluation(Section):
 
     constitution: str | None = None
     """SHA-256 of the constitution's file; None without self-critique."""
+
+    report_language: Language = "en"
+    """What the report opens in."""
 
     libraries: dict[str, str] = Field(default_factory=dict)
     """Library -> its version, where the models were measured: the image that trained them."""

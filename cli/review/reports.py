@@ -6,12 +6,7 @@ run is gone, gets the page from its registered evaluation, which lacks the curve
 
 import logging
 import re
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import mlflow
-from mlflow.exceptions import MlflowException
 
 from cli.last_run import LastRun
 from cli.review.desk import Desk
@@ -19,14 +14,14 @@ from cli.review.pages import TEMPLATES
 from cli.review.words import Language, Translate, translator
 from posttrain.evaluate.language import Text, in_language
 from posttrain.evaluate.limits import outcome_sentence
-from posttrain.evaluate.report import render
+from posttrain.evaluate.report import judged_again
 from posttrain.registry.overview import VersionSummary
+from posttrain.registry.version_report import logged_report, report_without_curves, tells_of
 from posttrain.registry.versions import LINEAGE
 from posttrain.reports import Evaluation
 
 logger = logging.getLogger(__name__)
 
-REPORT = "report.html"
 BEGINNING = re.compile(r"<main[^>]*>")
 
 
@@ -35,11 +30,10 @@ def report_of(desk: Desk, version: VersionSummary, name: str, language: Language
     evaluation = desk.evaluation(name, version.number)
     if evaluation is None:
         return None
-    told = (evaluation.held_out_hash, evaluation.policy_hash)
-    for page in _of_run(desk, version, name):
-        if all(one in page for one in told):
-            return with_verdict(in_language(page, language), version)
-    return _rendered(version, evaluation, language)
+    for page in _of_run(desk, version, name, evaluation):
+        judged = judged_again(page, version.outcomes) if version.outcomes else None
+        return with_verdict(in_language(judged or page, language), version)
+    return report_without_curves(evaluation, version.outcomes, version.tags, language)
 
 
 def with_verdict(page: str, version: VersionSummary) -> str:
@@ -68,25 +62,17 @@ def _gate_word(version: VersionSummary) -> Callable[[Translate], str]:
     return lambda t: t("gate_word", number=version.number, word=t(word))
 
 
-def _of_run(desk: Desk, version: VersionSummary, name: str) -> Iterator[str]:
-    run_id = desk.version(name, version.number).run_id
-    if run_id is not None and (page := _logged(run_id)) is not None:
-        yield page
+def _of_run(
+    desk: Desk, version: VersionSummary, name: str, evaluation: Evaluation
+) -> Iterator[str]:
+    logged = logged_report(desk.version(name, version.number).run_id, evaluation)
+    if logged is not None:
+        yield logged
     zenml_run = version.tags.get(f"{LINEAGE}zenml_run_id")
-    if desk.has_zenml and zenml_run is not None and (kept := _kept(zenml_run)) is not None:
-        yield kept
-
-
-def _logged(run_id: str) -> str | None:
-    """MLflow's copy."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            file = mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=REPORT, dst_path=folder
-            )
-        except (MlflowException, OSError):  # the run was deleted, or had its report from the cache
-            return None
-        return Path(file).read_text(encoding="utf-8")
+    if desk.has_zenml and zenml_run is not None:
+        kept = _kept(zenml_run)
+        if kept is not None and tells_of(kept, evaluation):
+            yield kept
 
 
 def _kept(run_id: str) -> str | None:
@@ -100,13 +86,3 @@ def _kept(run_id: str) -> str | None:
     except Exception:  # whatever ZenML's client raises where its server or database is gone
         logger.warning("ZenML does not answer; the report is drawn anew", exc_info=True)
         return None
-
-
-def _rendered(version: VersionSummary, evaluation: Evaluation, language: Language) -> str:
-    lineage = {
-        tag.removeprefix(LINEAGE): value
-        for tag, value in version.tags.items()
-        if tag.startswith(LINEAGE)
-    }
-    data = {role: data.counts for role, data in evaluation.data.items()}
-    return render(evaluation, {}, version.outcomes, data, lineage, language=language)

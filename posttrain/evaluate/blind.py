@@ -5,7 +5,6 @@ page shows the texts alone. `posttrain.evaluate.ballots` keeps the verdicts.
 """
 
 import itertools
-import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +14,10 @@ from posttrain.align.human_preferences import WORTH, first_share, majority
 from posttrain.align.pairs import Pair, Turn, pair_id, unfit
 from posttrain.align.revise import Utterance
 from posttrain.align.verdicts import Choice
+from posttrain.evaluate.bootstrap import wilson_interval
 from posttrain.figures import Figure
 from posttrain.recipe.section import Section
 from posttrain.reports import Evaluation
-
-NORMAL_95 = 1.959964
-"""Standard deviations on either side that hold 95 % of a normal distribution."""
 
 
 class VersionPair(Pair):
@@ -172,16 +169,14 @@ def tally(versions: tuple[int, int], ballots: Iterable[Ballot]) -> Tally:
 
 
 def wilson(shares: Sequence[float]) -> Figure:
-    """The mean of shares between 0 and 1, with Wilson's 95 % score interval (1927).
+    """The mean of shares between 0 and 1, with Wilson's 95 % score interval.
 
     The interval is a proportion's; shares between its ends vary less, so it is never too narrow
     for ties, and ten wins of ten do not look certain.
     """
-    n, mean = len(shares), sum(shares) / len(shares)
-    spread = NORMAL_95**2 / n
-    centre = (mean + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * mean * (1 - mean) + spread**2 / 4) / (1 + spread)
-    return Figure(value=mean, low=max(0.0, centre - half), high=min(1.0, centre + half), num=n)
+    mean = sum(shares) / len(shares)
+    low, high = wilson_interval(mean, len(shares))
+    return Figure(value=mean, low=low, high=high, num=len(shares))
 
 
 def to_rate(

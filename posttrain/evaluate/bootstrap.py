@@ -47,13 +47,13 @@ def of_items(made_of: Items, num_resamples: int, seed: int) -> Figure:
         return figure.through(math.exp, num=sum(sizes))
     low, high = figure.bounds or (figure.value, figure.value)
     if made_of.is_hit_or_miss:
-        from_score = _score_interval(figure.value, figure.num)
+        from_score = wilson_interval(figure.value, figure.num)
         low, high = min(low, from_score[0]), max(high, from_score[1])
     return Figure(value=figure.value, low=low, high=high, num=sum(sizes))
 
 
-def _score_interval(share: float, num: int) -> tuple[float, float]:
-    """Wilson's interval of a share of `num` answers."""
+def wilson_interval(share: float, num: int) -> tuple[float, float]:
+    """Wilson's interval of a share of `num` answers (1927)."""
     spread = Z**2 / num
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)

@@ -6,23 +6,21 @@ Of a comparison, English keeps the gate's own words, which say most.
 from functools import partial
 
 from posttrain.decisions import RuleOutcome
+from posttrain.evaluate.difference import FEWEST
 from posttrain.evaluate.language import Text, both, catalogue, plain, say
 from posttrain.evaluate.wording import figure_label, label, short_label
-from posttrain.registry.comparison import number
-
-CONFIDENT = "with 95 % confidence"
-"""How the gate's rule ends where the whole interval must lie within the bounds."""
+from posttrain.registry.comparison import number, rounded
 
 
 def outcome_sentence(outcome: RuleOutcome) -> Text:
     """What a rule saw, with figures and stages as people call them."""
-    english = _in_english(outcome)
-    if outcome.gain is not None:
-        return Text(english, _gained(outcome).ko)
-    if outcome.at_least is not None or outcome.at_most is not None:
+    if outcome.kind == "limit":
         return _limited(outcome)
-    figure = both(figure_label, outcome.figure)
-    return Text(english, say("gain.refused", figure=figure, reason=english).ko)
+    english = _in_english(outcome)
+    if outcome.kind is None:  # what its words say is all that is known
+        return plain(english)
+    told = _gained(outcome) if outcome.gain is not None else _refused(outcome)
+    return Text(english, told.ko)
 
 
 def _in_english(outcome: RuleOutcome) -> str:
@@ -45,31 +43,75 @@ def _limited(outcome: RuleOutcome) -> Text:
     else:
         assert high is not None, "a limit has a bound"
         bounds = say("limit.at_most", bound=number(high))
-    if outcome.rule.endswith(CONFIDENT):
+    if outcome.confident:
         bounds = say("limit.confident", bounds=bounds)
     figure = Text(_capital(short_label(outcome.figure)), short_label(outcome.figure, "ko"))
     named = {"figure": figure, "stage": both(partial(label, "stages"), outcome.stage)}
     if outcome.value is None:
         return say("limit.missing", bounds=bounds, **named)
     within = _interval(outcome.interval)
+    if outcome.confident and outcome.interval is None:
+        within = say("limit.no_interval")
     return say("limit.seen", value=number(outcome.value), interval=within, bounds=bounds, **named)
 
 
 def _gained(outcome: RuleOutcome) -> Text:
     assert outcome.gain is not None and outcome.value is not None and outcome.champion is not None
-    change = "equal" if outcome.gain == 0 else "better" if outcome.gain > 0 else "worse"
-    needed = outcome.needed_gain or 0.0
     return say(
         "gain.compared",
         reason=outcome.reason,
         figure=both(figure_label, outcome.figure),
         value=number(outcome.value),
         champion=number(outcome.champion),
-        change=say(f"gain.{change}", gain=number(abs(outcome.gain))),
-        interval=_interval(outcome.gain_interval),
-        asked=say(f"gain.{'accepted' if needed < 0 else 'required'}", margin=number(abs(needed))),
-        undecided=say("gain.undecided") if outcome.is_undecided else plain(""),
+        change=_change(outcome.gain),
+        interval=_gain_interval(outcome),
+        asked=_asked(outcome),
+        undecided=_undecided(outcome) if outcome.is_undecided else plain(""),
     )
+
+
+def _refused(outcome: RuleOutcome) -> Text:
+    assert outcome.problem is not None, "what has no gain was refused"
+    theirs, ours = outcome.hashes or ("", "")
+    told = {"champion": theirs, "ours": ours, "reason": outcome.reason}
+    return say(f"refused.{outcome.problem}", figure=both(figure_label, outcome.figure), **told)
+
+
+def _asked(outcome: RuleOutcome) -> Text:
+    assert outcome.needed_gain is not None, "a compared figure has a margin"
+    margin = abs(outcome.needed_gain)
+    if outcome.kind == "max_loss":
+        return say("gain.loss", margin=number(margin)) if margin else say("gain.no_loss")
+    if margin:
+        return say("gain.required", margin=number(margin))
+    return say("gain.beyond_noise" if outcome.confident else "gain.any")
+
+
+def _undecided(outcome: RuleOutcome) -> Text:
+    """Why noise alone keeps a figure from passing, and what would help."""
+    if outcome.problem == "no_standard_error":
+        return say("gain.no_standard_error")
+    if outcome.problem == "too_few_items":
+        return say("gain.too_few_items", num=outcome.num, fewest=FEWEST)
+    if outcome.needed_items is None:
+        return say("gain.noise")
+    return say("gain.more_items", num=f"{outcome.num:,}", needed=f"{outcome.needed_items:,}")
+
+
+def _change(gain: float) -> Text:
+    if rounded(gain) == 0:
+        return say("gain.equal")
+    return say("gain.better" if gain > 0 else "gain.worse", gain=number(abs(gain)))
+
+
+def _gain_interval(outcome: RuleOutcome) -> Text:
+    """The ends as better or worse: of a figure where lower is better too, a gain is one."""
+    if outcome.gain_interval is None:
+        return plain("")
+    low, high = (rounded(end) for end in outcome.gain_interval)
+    if low == high == 0 and outcome.is_paired:
+        return say("gain.no_item_differs")
+    return say("limit.interval", low=_change(low), high=_change(high))
 
 
 def _interval(bounds: tuple[float, float] | None) -> Text:

@@ -5,11 +5,14 @@ shows in the dashboard's sandboxed frame (384 px high), from MLflow's artifacts,
 same arguments give the same bytes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import escape
 
 from posttrain.decisions import RuleOutcome
 from posttrain.evaluate import verdict
@@ -38,6 +41,9 @@ from posttrain.recipe.evaluation import Language
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
 
+PAGE = "report.html"
+"""The report among the artifacts of `evaluate`'s run in MLflow."""
+
 TEMPLATES = Environment(
     loader=PackageLoader("posttrain.evaluate", "templates"),
     undefined=StrictUndefined,
@@ -49,7 +55,7 @@ TEMPLATES = Environment(
 
 def render(
     evaluation: Evaluation,
-    histories: Mapping[str, History],
+    histories: Mapping[str, History] | None,
     outcomes: tuple[RuleOutcome, ...],
     data: Mapping[str, Mapping[str, int]] | None,
     lineage: Mapping[str, str],
@@ -58,9 +64,10 @@ def render(
 ) -> str:
     """The page, for any number of stages.
 
-    `histories` are the curves of each trained stage, points of `step` and figures; `outcomes` the
-    gate's limits; `data` the counts of each role; `lineage` where the run came from; `promotion`
-    what the gate will ask besides; `language` what the page opens in.
+    `histories` are the curves of each trained stage, points of `step` and figures, None where they
+    are not at hand; `outcomes` the gate's limits; `data` the counts of each role; `lineage` where
+    the run came from; `promotion` what the gate will ask besides; `language` what the page opens
+    in.
     """
     everything = {
         **lineage,
@@ -68,32 +75,13 @@ def render(
         "policy": evaluation.policy_hash,
     }
     return TEMPLATES.get_template("report.html").render(
-        t={name: say(f"page.{name}") for name in catalogue("en")["page"] if name not in FILLED},
+        **_judgement(outcomes, promotion),
+        **_measured(evaluation, histories or {}),
         languages=LANGUAGES,
         language=language,
-        headline=verdict.headline(outcomes),
-        passed=all(outcome.passed for outcome in outcomes) if outcomes else None,
         title=say("page.title", stage=both(stage_label, evaluation.stages[-1].stage)),
         run=lineage.get("zenml_run"),
-        missed=[outcome_sentence(outcome) for outcome in outcomes if not outcome.passed][:FIRST],
-        sentences=_sentences(evaluation, histories, promotion),
-        limits=[(outcome.passed, outcome_sentence(outcome)) for outcome in outcomes],
-        figures=figure_table(evaluation),
-        figure_panels=figure_panels(evaluation),
-        frontier=frontier_panel(evaluation, histories.get("ppo", ())),
-        curves=[
-            (both(stage_label, stage), panels)
-            for stage, history in histories.items()
-            if (panels := curve_panels(stage, history))
-        ],
-        rewards=_rewards(evaluation),
-        ai_judge=evaluation.ai_judge and judge_table(evaluation.ai_judge),
-        judge_sentence=verdict.judge_sentence(evaluation),
-        score_panel=score_panel(evaluation),
-        critique_sentence=verdict.critique_sentence(evaluation),
-        revisions=[
-            (both(partial(label, "outcomes"), one.outcome), one) for one in evaluation.revisions
-        ],
+        curves=_curves(histories) if histories is not None else None,
         samples=_samples(evaluation),
         data=data_table(data) if data else None,
         drift=evaluation.drift,
@@ -103,6 +91,28 @@ def render(
     )
 
 
+def judged_again(page: str, outcomes: tuple[RuleOutcome, ...]) -> str | None:
+    """A rendered page with the gate's later word in place of its first.
+
+    None of a page that another release made, without the marks of where that word stands.
+    """
+    template = TEMPLATES.get_template("report.html")
+    words = _judgement(outcomes, None)
+    for name in JUDGED:
+        part = "".join(template.blocks[name](template.new_context(words))).rstrip("\n")
+        where = re.compile(f"<!--{name}-->.*?<!--/{name}-->", re.DOTALL)
+        found = where.search(page)
+        if found is None:
+            return None
+        page = page[: found.start()] + part + page[found.end() :]
+    opened: Language = "ko" if '<html lang="ko">' in page else "en"
+    title = f"<title>{escape(words['headline'].in_(opened))}</title>"
+    return re.sub("<title>.*?</title>", lambda _: title, page, count=1, flags=re.DOTALL)
+
+
+JUDGED = ("verdict", "pending", "limits")
+"""Parts of the page that tell the gate's word, each between comments of its name."""
+
 FIRST = 3
 """Limits that were missed and stand right under the verdict; all stand in the next section."""
 
@@ -110,9 +120,45 @@ FILLED = ("at_start", "title", "quarantined", "num_pairs")
 """Words of the page with a figure in them."""
 
 
-def _sentences(
-    evaluation: Evaluation, histories: Mapping[str, History], promotion: PromotionRecipe | None
-) -> list[verdict.Sentence]:
+def _judgement(
+    outcomes: tuple[RuleOutcome, ...], promotion: PromotionRecipe | None
+) -> dict[str, Any]:
+    """What the gate's word fills in."""
+    return {
+        "t": {name: say(f"page.{name}") for name in catalogue("en")["page"] if name not in FILLED},
+        "headline": verdict.headline(outcomes, promotion),
+        "passed": verdict.is_good(outcomes, promotion),
+        "missed": [outcome_sentence(one) for one in outcomes if not one.passed][:FIRST],
+        "pending": verdict.pending_sentence(promotion) if promotion is not None else None,
+        "limits": [(one.passed, outcome_sentence(one)) for one in outcomes],
+    }
+
+
+def _measured(evaluation: Evaluation, histories: Mapping[str, History]) -> dict[str, Any]:
+    """What the stages did, in sentences, tables and charts."""
+    return {
+        "sentences": _sentences(evaluation, histories),
+        "figures": figure_table(evaluation),
+        "figure_panels": figure_panels(evaluation),
+        "frontier": frontier_panel(evaluation, histories.get("ppo", ())),
+        "rewards": _rewards(evaluation),
+        "ai_judge": evaluation.ai_judge and judge_table(evaluation.ai_judge),
+        "judge_sentence": verdict.judge_sentence(evaluation),
+        "score_panel": score_panel(evaluation),
+        "critique_sentence": verdict.critique_sentence(evaluation),
+        "revisions": [
+            (both(partial(label, "outcomes"), one.outcome), one) for one in evaluation.revisions
+        ],
+    }
+
+
+def _curves(histories: Mapping[str, History]) -> list[tuple[Text, list[Panel]]]:
+    """Stages that logged something, each with its charts."""
+    charts = {stage: curve_panels(stage, history) for stage, history in histories.items()}
+    return [(both(stage_label, stage), panels) for stage, panels in charts.items() if panels]
+
+
+def _sentences(evaluation: Evaluation, histories: Mapping[str, History]) -> list[verdict.Sentence]:
     """The story: what each stage did, and what to know of it."""
     told = (
         verdict.length_sentence(evaluation),
@@ -121,7 +167,6 @@ def _sentences(
         verdict.entropy_sentence(histories.get("rlaif", ()), "rlaif"),
         verdict.judge_sentence(evaluation),
         *verdict.reward_sentences(evaluation),
-        verdict.pending_sentence(promotion) if promotion is not None else None,
     )
     return [
         *verdict.stage_sentences(evaluation),

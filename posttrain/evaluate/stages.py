@@ -31,7 +31,7 @@ from posttrain.evaluate.recorded import (
     reward_of,
     trainings,
 )
-from posttrain.evaluate.report import render
+from posttrain.evaluate.report import PAGE, render
 from posttrain.figures import Figure, Items
 from posttrain.models.device import prepare
 from posttrain.models.load import load_base, load_policy
@@ -42,9 +42,6 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry.gate import judge
 from posttrain.reports import Benchmark, Evaluation, Sample, ScoredAnswers, Stage, StageEvaluation
 from posttrain.tracking import EVALUATE, log_cost, log_figures, log_page, read_history
-
-PAGE = "report.html"
-"""The report among the artifacts of `evaluate`'s run in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +141,7 @@ def _evaluated(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe)
         constitution=revisions.facts.constitution if revisions is not None else None,
         libraries=libraries(),
         items=items,
+        report_language=recipe.report_language,
     )
 
 
@@ -166,10 +164,7 @@ def report(
         evaluation,
         {stage: read_history(folder) for stage, folder in curves.items()},
         judge(evaluation, None, promotion),
-        {
-            role: data.counts | {f"quarantined: {why}": n for why, n in data.quarantined.items()}
-            for role, data in evaluation.data.items()
-        },
+        {role: data.all_counts for role, data in evaluation.data.items()},
         {
             **lineage,
             "base": stages.base.facts.fingerprint,

@@ -51,19 +51,42 @@ class Sentence:
     """None where the intervals overlap or nothing tells."""
 
 
-def headline(outcomes: tuple[RuleOutcome, ...]) -> Text:
-    """Promote or not, and why, in one line."""
+def is_pending(promotion: PromotionRecipe | None) -> bool:
+    """Whether anything is decided after the limits: by comparison, or by a person."""
+    return promotion is not None and bool(promotion.against_champion or not promotion.automatic)
+
+
+def is_good(
+    outcomes: tuple[RuleOutcome, ...], promotion: PromotionRecipe | None = None
+) -> bool | None:
+    """Whether the rules hold; None where nothing was asked yet, or not all."""
+    if any(not outcome.passed for outcome in outcomes):
+        return False
+    return None if is_pending(promotion) or not outcomes else True
+
+
+def headline(outcomes: tuple[RuleOutcome, ...], promotion: PromotionRecipe | None = None) -> Text:
+    """Promote or not, and why, in one line; `promotion` what is decided after these outcomes."""
     missed = [outcome for outcome in outcomes if not outcome.passed]
     if not outcomes:
         return say("verdict.unlimited")
     if not missed:
-        return say(
-            "verdict.meets_one" if len(outcomes) == 1 else "verdict.meets_all", num=len(outcomes)
-        )
+        return _meets(len(outcomes), promotion)
     names = list(dict.fromkeys(outcome.figure for outcome in missed))
     if len(names) <= 2:
         return say("verdict.short_in", figures=in_words([both(short_label, one) for one in names]))
     return say("verdict.short_in_many", missed=len(missed), num=len(outcomes))
+
+
+def _meets(num: int, promotion: PromotionRecipe | None) -> Text:
+    how_many = "one" if num == 1 else "all"
+    if promotion is None or not is_pending(promotion):
+        return say(f"verdict.meets_{how_many}", num=num)
+    pending = "champion" if promotion.automatic else "both"
+    if not promotion.against_champion:
+        pending = "person"
+    said = say(f"verdict.pending_{pending}")
+    return say(f"verdict.so_far_{how_many}", num=num, pending=said)
 
 
 def pending_sentence(promotion: PromotionRecipe) -> Sentence | None:

@@ -81,6 +81,11 @@ class Comparison(Section):
     """Whether the interval decides. If false, the two figures as they are: for benchmarks without a
     standard error, and for whoever accepts that noise promotes."""
 
+    @property
+    def kind(self) -> Literal["max_loss", "min_gain"]:
+        """Which of the two is asked."""
+        return "max_loss" if self.min_gain is None else "min_gain"
+
     @model_validator(mode="after")
     def one_margin_is_given(self) -> Self:
         if (self.max_loss is None) == (self.min_gain is None):

@@ -9,13 +9,14 @@ from mlflow import MlflowClient
 
 from posttrain.approvals import Answer, Proposal
 from posttrain.decisions import HistoryEntry, RegisteredVersion
-from posttrain.evaluate.report import render
+from posttrain.evaluate.report import judged_again
 from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.registry import promotions
 from posttrain.registry.by_hand import Judged, judge_again, promote_judged
 from posttrain.registry.one_line import one_line
 from posttrain.registry.promotions import ChampionChanged, champion_of
-from posttrain.registry.versions import CHALLENGER, LINEAGE, by_alias, read_evaluation, resolve
+from posttrain.registry.version_report import logged_report, report_without_curves
+from posttrain.registry.versions import CHALLENGER, by_alias, read_evaluation, resolve
 from posttrain.reports import Evaluation
 
 log = logging.getLogger(__name__)
@@ -64,17 +65,17 @@ def propose(version: RegisteredVersion, rules: PromotionRecipe | None) -> Propos
 
 
 def page(proposal: Proposal, evaluation: Evaluation) -> str:
-    """The report with the gate's new word on top."""
-    tags = resolve(MlflowClient(), proposal.name, str(proposal.version)).tags
-    lineage = {
-        tag.removeprefix(LINEAGE): text for tag, text in tags.items() if tag.startswith(LINEAGE)
-    }
-    return render(
-        evaluation,
-        {},  # curves lie with the run that trained it
-        proposal.outcomes,
-        {role: data.counts for role, data in evaluation.data.items()},
-        {"version": f"{proposal.name} {proposal.version}", **lineage},
+    """The report of the version's run, curves and all, with the gate's new word on top.
+
+    Where that is gone or of another release, one that says that the curves are elsewhere.
+    """
+    entry = resolve(MlflowClient(), proposal.name, str(proposal.version))
+    logged = logged_report(entry.run_id, evaluation)
+    told = judged_again(logged, proposal.outcomes) if logged is not None else None
+    named = f"{proposal.name} {proposal.version}"
+    language = evaluation.report_language
+    return told or report_without_curves(
+        evaluation, proposal.outcomes, entry.tags, language, version=named
     )
 
 

@@ -8,7 +8,7 @@ where it lies above zero or above the gain that is asked for: each is wrongly gr
 import math
 from dataclasses import dataclass
 
-from posttrain.decisions import RuleOutcome
+from posttrain.decisions import Problem, RuleOutcome
 from posttrain.evaluate.difference import FEWEST, Difference, difference, needed_items
 from posttrain.figures import Figure
 from posttrain.recipe.harness import HARNESS
@@ -50,7 +50,11 @@ def judge_comparison(
             value=ours.value if ours is not None else None,
             champion=theirs.value if theirs is not None else None,
             passed=False,
-            reason=refusal,
+            reason=refusal.reason,
+            kind=comparison.kind,
+            confident=comparison.confident,
+            problem=refusal.problem,
+            hashes=refusal.hashes,
         )
     assert ours is not None and theirs is not None and rival is not None, "else it is refused"
     items = (evaluation.items.get(name), rival.items.get(name))
@@ -61,6 +65,11 @@ def judge_comparison(
 def number(value: float) -> str:
     """A figure as the gate's sentences state it: four digits that count."""
     return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def rounded(end: float) -> float:
+    """An interval's end, in two digits: it is no better known; 0 for what rounding alone left."""
+    return 0.0 if abs(end) <= ROUNDING else float(f"{end:.2g}")
 
 
 @dataclass(frozen=True)
@@ -118,12 +127,37 @@ class _Seen:
             gain=self.gain,
             gain_interval=(interval.low, interval.high) if interval is not None else None,
             needed_gain=self.needed,
+            kind=self.comparison.kind,
+            confident=confident,
             is_paired=interval.is_paired if interval is not None else None,
-            is_undecided=confident and not passed and self.reaches(self.gain),
+            is_undecided=self.is_undecided(passed),
+            needed_items=self.needed_items if self.is_undecided(passed) else None,
+            problem=self.problem if self.is_undecided(passed) else None,
         )
 
+    def is_undecided(self, passed: bool) -> bool:
+        """Whether noise alone keeps it from passing."""
+        return self.comparison.confident and not passed and self.reaches(self.gain)
+
+    @property
+    def needed_items(self) -> int | None:
+        """None where no number of items would decide, or nothing tells."""
+        interval, room = self.interval, self.gain - self.needed
+        if interval is None or room <= ROUNDING:
+            return None
+        return needed_items(interval.num, self.gain, interval.low, self.needed)
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why nothing tells how far noise reaches."""
+        if self.interval is not None:
+            return None
+        bounds = (self.ours.bounds, self.theirs.bounds)
+        return "no_standard_error" if None in bounds else "too_few_items"
+
     def _seen(self) -> str:
-        change = "equal to" if self.gain == 0 else f"{_change(self.gain)} than"
+        is_equal = abs(self.gain) <= ROUNDING
+        change = "equal to" if is_equal else f"{_change(self.gain)} than"
         figure, bar = self.comparison.figure, number(self.theirs.value)
         text = f"{figure} is {number(self.ours.value)}, {change} {bar} of {self.champion.name}"
         if (interval := self.interval) is None:
@@ -133,33 +167,37 @@ class _Seen:
             how = "from the two intervals, as the items of both are not at hand"
             if figure.startswith(HARNESS):
                 how = "from both standard errors, as benchmarks keep no items"
-        return f"{text} (95 %: {_end(interval.low)} to {_end(interval.high)}; {how})"
+        low, high = rounded(interval.low), rounded(interval.high)
+        ends = f"95 %: {_end(low)} to {_end(high)}"
+        if low == high == 0:
+            ends = "no item differs" if interval.is_paired else "95 %: no difference"
+        return f"{text} ({ends}; {how})"
 
     def _asked(self, passed: bool) -> str:
         asked = self._margin()
-        if passed or not self.comparison.confident or not self.reaches(self.gain):
+        if not self.is_undecided(passed):
             return asked
         interval = self.interval
         if interval is None:
             return f"{asked}, and nothing tells how far noise reaches: {self._no_interval()}"
-        if self.gain - self.needed <= ROUNDING:
+        if self.needed_items is None:
             return f"{asked}, and noise reaches beyond it"
-        needed = needed_items(interval.num, self.gain, interval.low, self.needed)
         return (
-            f"{asked}, and {interval.num:,} items are too few to tell: about {needed:,} would, "
-            "should the difference stay"
+            f"{asked}, and {interval.num:,} items are too few to tell: about "
+            f"{self.needed_items:,} would, should the difference stay"
         )
 
     def _margin(self) -> str:
-        if self.comparison.min_gain is None:
-            return f"{number(-self.needed)} worse is accepted"
+        if self.comparison.kind == "max_loss":
+            accepted = f"{number(-self.needed)} worse" if self.needed else "no loss"
+            return f"{accepted} is accepted"
         if self.needed:
             return f"{number(self.needed)} better is required"
         beyond = " beyond noise" if self.comparison.confident else ""
         return f"a gain{beyond} is required"
 
     def _no_interval(self) -> str:
-        if self.ours.bounds is None or self.theirs.bounds is None:
+        if self.problem == "no_standard_error":
             return "the figure has no standard error; compare another, or set confident: false"
         return f"there are {self.ours.num} items, and {FEWEST} are the fewest; ask more questions"
 
@@ -168,37 +206,53 @@ def _rule(champion: Champion, comparison: Comparison) -> str:
     unit = " %" if comparison.in_percent else ""
     subject = f"{comparison.figure} of the final stage"
     if comparison.max_loss is not None:
-        return f"{subject} at most {number(comparison.max_loss)}{unit} worse than {champion.name}"
+        most = f"at most {number(comparison.max_loss)}{unit}" if comparison.max_loss else "not"
+        return f"{subject} {most} worse than {champion.name}"
     gain = comparison.min_gain
     least = f"by at least {number(gain)}{unit} " if gain else ""
     return f"{subject} {least}better than {champion.name}"
 
 
-def _refusal(evaluation: Evaluation, champion: Champion, figure: str) -> str | None:
+@dataclass(frozen=True)
+class _Refusal:
+    problem: Problem
+    reason: str
+    hashes: tuple[str, str] | None = None
+    """In which the champion and we differ."""
+
+
+def _refusal(evaluation: Evaluation, champion: Champion, figure: str) -> _Refusal | None:
     """Why two figures can't be compared, and what to do about it."""
     theirs, who = champion.evaluation, champion.name
     if theirs is None:
-        return (
+        return _Refusal(
+            "no_evaluation",
             f"{figure}: the registry holds no evaluation of {who}; run its recipe again, which "
-            "registers one, or remove the alias champion"
+            "registers one, or remove the alias champion",
         )
     if figure in IN_TOKENS and theirs.tokenizer_hash != evaluation.tokenizer_hash:
-        return (
-            f"{figure} can't be compared: {who} has another tokenizer "
-            f"({theirs.tokenizer_hash[:12]}, here {evaluation.tokenizer_hash[:12]}), and so other "
-            "tokens; compare bits_per_byte_domain in its place"
+        their_tokens, our_tokens = theirs.tokenizer_hash[:12], evaluation.tokenizer_hash[:12]
+        return _Refusal(
+            "other_tokenizer",
+            f"{figure} can't be compared: {who} has another tokenizer ({their_tokens}, here "
+            f"{our_tokens}), and so other tokens; compare bits_per_byte_domain in its place",
+            (their_tokens, our_tokens),
         )
-    for one, whose in ((evaluation, "the final stage"), (theirs, who)):
-        if _measured(one, figure) is None:
-            return f"{figure} was not measured of {whose}"
+    if _measured(evaluation, figure) is None:
+        return _Refusal("not_measured", f"{figure} was not measured of the final stage")
+    if _measured(theirs, figure) is None:
+        return _Refusal("champion_not_measured", f"{figure} was not measured of {who}")
     ours_on, theirs_on = evaluation.measured_on(figure), theirs.measured_on(figure)
     if ours_on != theirs_on:
-        return (
+        their_data, our_data = str(theirs_on)[:12], str(ours_on)[:12]
+        return _Refusal(
+            "other_data",
             f"{figure} can't be compared: {who} was measured on other held-out data "
-            f"({str(theirs_on)[:12]}, here {str(ours_on)[:12]}); measure both on the same: run the "
-            "champion's recipe with this run's held-out data, probes and evaluation section (the "
-            "same weights are the same version, with new figures), then this run again; or remove "
-            "the alias champion, and the limits alone decide"
+            f"({their_data}, here {our_data}); measure both on the same: run the champion's recipe "
+            "with this run's held-out data, probes and evaluation section (the same weights are "
+            "the same version, with new figures), then this run again; or remove the alias "
+            "champion, and the limits alone decide",
+            (their_data, our_data),
         )
     return None
 
@@ -208,8 +262,7 @@ def _change(gain: float) -> str:
 
 
 def _end(gain: float) -> str:
-    """An interval's end, in two digits: it is no better known."""
-    return _change(float(f"{gain:.2g}"))
+    return _change(gain) if gain else "no difference"
 
 
 def _measured(evaluation: Evaluation, name: str) -> Figure | None:

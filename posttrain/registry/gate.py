@@ -47,6 +47,8 @@ def judge_limit(evaluation: Evaluation, limit: Limit) -> RuleOutcome:
         value=figure.value if figure is not None else None,
         passed=passed,
         reason=f"{subject} {seen}; required: {bounds}",
+        kind="limit",
+        confident=limit.confident,
         stage=limit.stage,
         interval=figure.bounds if figure is not None else None,
         num=figure.num if figure is not None else None,
@@ -76,7 +78,7 @@ def as_metrics(outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
             "needed_gain": outcome.needed_gain,
         }
         found |= {f"{name}.{what}": value for what, value in values.items() if value is not None}
-        kind = "limit" if outcome.champion is None and outcome.gain is None else "against_champion"
+        kind = "limit" if outcome.kind == "limit" else "against_champion"
         found[f"{name}.{kind}_passed"] = float(outcome.passed)
     return found
 

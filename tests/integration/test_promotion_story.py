@@ -62,6 +62,10 @@ def test_a_version_of_a_broken_reward_is_refused(checkout: Checkout) -> None:
     assert reason.startswith("rudeness is 0.")
     assert "worse than" in reason and "of the champion (version 1) (95 %:" in reason
     assert reason.endswith("60 items, each compared with itself); a gain beyond noise is required")
+    checkout.command("posttrain", "report")  # which writes the page
+    page = (checkout.root / ".posttrain" / "report.html").read_text(encoding="utf-8")
+    assert "Fit to promote" not in page and "승격 가능" not in page
+    assert "the champion is compared next" in page
     assert aliases(checkout) == {"challenger": 2, "champion": 1}
 
 

@@ -18,6 +18,7 @@ from posttrain.evaluate.blind import (
     to_rate,
     wilson,
 )
+from posttrain.evaluate.bootstrap import wilson_interval
 from tests import samples
 
 
@@ -157,6 +158,7 @@ def test_wilson_by_hand() -> None:
     assert figure.value == 0.8
     assert figure.low == pytest.approx(0.4902, abs=5e-5)
     assert figure.high == pytest.approx(0.9433, abs=5e-5)
+    assert (figure.low, figure.high) == wilson_interval(0.8, 10)  # as figures of probes have it
     certain = wilson([1.0] * 10)
     assert certain.low == pytest.approx(0.7225, abs=5e-5) and certain.high == pytest.approx(1.0)
 

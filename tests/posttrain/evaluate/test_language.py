@@ -1,5 +1,8 @@
 """Both languages say the same things about the same figures."""
 
+import ast
+import re
+from pathlib import Path
 from string import Formatter
 
 import pytest
@@ -21,7 +24,7 @@ from posttrain.profiles import DIMENSIONS
 from posttrain.recipe.validation import REASONS
 from tests import samples
 
-GATES_OWN = {"gain.compared", "gain.refused", "warnings"}
+GATES_OWN = {"gain.compared", "refused", "warnings"}
 """English shows the words that were recorded; Korean tells the figures."""
 
 
@@ -46,6 +49,64 @@ def test_both_languages_state_the_same_figures(key: str) -> None:
     assert isinstance(korean, str)
     if key not in GATES_OWN and key.split(".")[0] not in GATES_OWN:
         assert placeholders(english) == placeholders(korean)
+
+
+ROOT = Path(__file__).parents[3]
+SOURCES = [
+    file
+    for folder in ("posttrain", "steps", "pipelines", "cli", "data", "recipes")
+    for file in (ROOT / folder).rglob("*")
+    if file.suffix in (".py", ".html", ".yaml") and not file.name.startswith("wording.")
+]
+LABELS = (
+    *("stages", "figures", "probes", "reward_figures", "curves", "short", "roles", "counts"),
+    *("reasons", "outcomes", "lineage", "uses", "axes", "dimensions", "levels", "judge", "drift"),
+)
+"""Sections that are looked up by the name of what they call."""
+
+
+def spoken() -> tuple[set[str], set[str], list[re.Pattern[str]]]:
+    """Strings and names of the sources, and the strings with gaps, each gap a group."""
+    constants: set[str] = set()
+    names: set[str] = set()
+    gapped: list[re.Pattern[str]] = []
+    for file in SOURCES:
+        if file.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                constants.add(node.value)
+            for field in ("id", "attr", "arg", "name"):
+                names |= {str(getattr(node, field, ""))}
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    re.escape(str(one.value)) if isinstance(one, ast.Constant) else "(.+)"
+                    for one in node.values
+                ]
+                if len("".join(part for part in parts if part != "(.+)")) > 3:
+                    gapped.append(re.compile("".join(parts)))
+    return constants, names, gapped
+
+
+def test_every_key_is_used() -> None:
+    constants, names, gapped = spoken()
+    text = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES)
+    in_page = set(re.findall(r"\bt\.(\w+)", text))
+
+    def is_said(key: str) -> bool:
+        section, _, name = key.rpartition(".")
+        if key in constants:
+            return True
+        if section in LABELS:
+            return name in constants | names
+        if section == "page":
+            return name in in_page or name in constants
+        found = (one.fullmatch(key) for one in gapped)
+        return any(match and set(match.groups()) <= constants for match in found)
+
+    assert [key for key in flat(catalogue("en")) if not is_said(key)] == []
+    assert not is_said("verdict.meets_few")
+    assert not is_said("gain.refused")
 
 
 def test_every_reason_outcome_and_dimension_has_words() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from posttrain.decisions import RuleOutcome
 from posttrain.evaluate.panels import frontier_panel, frontier_points
-from posttrain.evaluate.report import render
+from posttrain.evaluate.report import judged_again, render
 from posttrain.evaluate.tables import cost_table, drift_table
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
+from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import judge
 from posttrain.reports import Evaluation, Stage
 from tests import samples
@@ -115,6 +116,35 @@ def test_what_is_decided_later_is_said() -> None:
     later = render(evaluation, {}, judge(evaluation, None, asked), None, {}, asked)
     assert "promote compares fact accuracy with the champion&#39;s; a person decides" in later
     assert "Before the alias moves" not in page("sft")
+
+
+def test_a_page_is_not_green_while_the_champion_is_to_be_compared() -> None:
+    comparison = Comparison(figure="fact_accuracy", higher_is_better=True, max_loss=0.05)
+    asked = GATE.model_copy(update={"against_champion": (comparison,)})
+    evaluation = samples.evaluation()
+    stored = render(
+        evaluation, samples.histories("sft"), judge(evaluation, None, asked), None, {}, asked, "ko"
+    )
+    assert "Fit to promote" not in stored and "승격 가능" not in stored
+    assert '<h1 class="neutral">' in stored
+    better = samples.evaluation(fact_accuracy=0.99)
+    said = judged_again(stored, judge(evaluation, Champion(3, better), asked))
+    assert said is not None
+    read(said)
+    assert "<title>승격 불가: 기준 미달 (사실 정확도)</title>" in said
+    assert '<h1 class="fail">' in said and '<h1 class="neutral">' not in said
+    assert "Before the alias moves" not in said
+    assert said.count("worse than 0.99 of the champion (version 3)") == 2  # on top, in the limits
+    assert said.count("<svg") == stored.count("<svg") > 8
+    passed = judged_again(said, judge(evaluation, None, asked))
+    assert passed is not None and '<h1 class="pass">' in passed
+    assert judged_again("<html>another release's</html>", ()) is None
+
+
+def test_curves_that_are_elsewhere_are_said_to_be() -> None:
+    text = in_english(render(samples.evaluation(), None, (), None, {}))
+    assert "The curves are with the run that trained this version." in text
+    assert "The curves are with the run" not in page("sft")
 
 
 def test_every_section_is_there() -> None:

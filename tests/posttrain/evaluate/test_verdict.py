@@ -1,5 +1,7 @@
 """An evaluation in sentences."""
 
+from typing import Any
+
 import pytest
 
 from posttrain.align.ppo_health import signs
@@ -9,6 +11,7 @@ from posttrain.evaluate.verdict import (
     critique_sentence,
     entropy_sentence,
     headline,
+    is_good,
     judge_sentence,
     length_sentence,
     reward_sentences,
@@ -18,6 +21,7 @@ from posttrain.evaluate.verdict import (
 from posttrain.evaluate.wording import figure_label, figure_names, number
 from posttrain.figures import Figure
 from posttrain.recipe.ppo import PpoHealth
+from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
 from posttrain.reports import Evaluation, ScoredAnswers, Training
 from tests import samples
 
@@ -48,6 +52,44 @@ def outcome(figure: str, passed: bool) -> RuleOutcome:
 )
 def test_the_headline_names_what_falls_short(outcomes: tuple[RuleOutcome, ...], said: str) -> None:
     assert headline(outcomes).en == said
+
+
+BETTER = Comparison(figure="fact_accuracy", higher_is_better=True, min_gain=0.0)
+
+
+@pytest.mark.parametrize(
+    ("num", "asked", "english", "korean"),
+    [
+        (
+            2,
+            {"against_champion": (BETTER,)},
+            "Meets all 2 limits; the champion is compared next",
+            "기준 2개를 모두 충족합니다. 다음은 챔피언과의 비교입니다",
+        ),
+        (
+            1,
+            {"automatic": False},
+            "Meets its limit; a person decides next",
+            "기준을 충족합니다. 담당자의 결정이 남아 있습니다",
+        ),
+        (
+            2,
+            {"against_champion": (BETTER,), "automatic": False},
+            "Meets all 2 limits; the champion is compared next, and a person decides",
+            "기준 2개를 모두 충족합니다. 챔피언과의 비교와 담당자의 결정이 남아 있습니다",
+        ),
+    ],
+)
+def test_what_is_still_asked_is_not_fit_to_promote(
+    num: int, asked: dict[str, Any], english: str, korean: str
+) -> None:
+    gate = PromotionRecipe(limits=(Limit(figure="helpfulness", at_least=0.1),), **asked)
+    outcomes = tuple(outcome(f"figure {i}", True) for i in range(num))
+    assert (headline(outcomes, gate).en, headline(outcomes, gate).ko) == (english, korean)
+    assert is_good(outcomes, gate) is None
+    missed = (*outcomes, outcome("helpfulness", False))
+    assert headline(missed, gate).en == "Not fit to promote: falls short in helpfulness"
+    assert is_good(missed, gate) is False
 
 
 def test_each_stage_says_what_it_did() -> None:

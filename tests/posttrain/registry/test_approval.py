@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 
 from posttrain.approvals import Answer, Proposal
 from posttrain.artifacts import BaseModel
+from posttrain.evaluate.report import render
 from posttrain.recipe.promotion import Limit, PromotionRecipe
 from posttrain.registry import approval, promotions
 from posttrain.registry.promote import promote
@@ -138,6 +139,24 @@ def test_the_page_has_the_new_word_on_top(registry: MlflowClient, base: BaseMode
     page = approval.page(approval.propose(version, None), evaluation)
     assert "museum 1" in page
     assert page.index("0.85") < page.index("</table>")
+
+
+def test_the_page_is_the_runs_own_where_it_is_there(
+    registry: MlflowClient, base: BaseModel
+) -> None:
+    version, evaluation = approval.challenger(*_put(base, 0.5))
+    proposal = approval.propose(version, None)
+    assert "The curves are with the run" in approval.page(proposal, evaluation)
+    run_id = registry.get_model_version("museum", "1").run_id
+    assert run_id is not None
+    stored = render(evaluation, samples.histories("sft"), (), None, {}, None, "ko")
+    registry.log_text(run_id, stored, "report.html")
+    page = approval.page(proposal, evaluation)
+    assert page.count("<svg") == stored.count("<svg")
+    assert "<title>승격 불가" in page and "0.85" in page[: page.index("</table>")]
+    anew = evaluation.model_copy(update={"policy_hash": "0" * 64, "report_language": "ko"})
+    assert '<html lang="ko">' in (made := approval.page(proposal, anew))
+    assert "The curves are with the run" in made
 
 
 def _put(base: BaseModel, accuracy: float) -> tuple[str, str]:

@@ -101,6 +101,22 @@ def test_the_reason_tells_figures_interval_and_margin() -> None:
     assert outcome.champion == 0.91
 
 
+def test_no_difference_is_said_so() -> None:
+    same = of_items("fact_accuracy", bootstrap.items([0.25, 0.5] * 20))
+    outcome = judged(same, same, max_loss=0)
+    assert outcome.passed
+    assert (
+        outcome.rule == "fact_accuracy of the final stage not worse than the champion (version 3)"
+    )
+    assert outcome.reason == (
+        "fact_accuracy is 0.375, equal to 0.375 of the champion (version 3) (no item differs; "
+        "40 items, each compared with itself); no loss is accepted"
+    )
+    better = of_items("fact_accuracy", bootstrap.items([0.25, 0.5] * 19 + [0.25, 0.75]))
+    reason = judged(better, same, max_loss=0).reason
+    assert "(95 %: no difference to 0.0" in reason and " better; 40 items" in reason
+
+
 def test_too_few_items_are_told_with_how_many_would_do() -> None:
     few = judged(answers(36, 40), answers(36, 40, first_right=2), max_loss=0.05)
     assert few.is_undecided

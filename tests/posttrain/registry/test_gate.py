@@ -101,6 +101,20 @@ def test_an_outcome_holds_what_it_saw() -> None:
     assert outcome.gain_interval is None
 
 
+def test_a_refused_comparison_leaves_the_limits_metric() -> None:
+    recipe = PromotionRecipe(
+        limits=(Limit(figure="fact_accuracy.A", at_least=0.8),),
+        against_champion=(
+            Comparison(figure="fact_accuracy.A", higher_is_better=True, max_loss=0.1),
+        ),
+    )
+    outcomes = judge(SEEN, Champion(3, None), recipe)
+    assert [one.kind for one in outcomes] == ["limit", "max_loss"]
+    found = as_metrics(outcomes)
+    assert found["gate/final.fact_accuracy.A.limit_passed"] == 1.0
+    assert found["gate/final.fact_accuracy.A.against_champion_passed"] == 0.0
+
+
 def test_the_tracker_sees_every_rule() -> None:
     recipe = PromotionRecipe(
         limits=(Limit(figure="fact_accuracy.A", at_least=0.95),),
