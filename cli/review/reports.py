@@ -14,6 +14,7 @@ from cli.review.pages import TEMPLATES
 from cli.review.words import Language, Translate, translator
 from posttrain.evaluate.language import Text, in_language
 from posttrain.evaluate.limits import outcome_sentence
+from posttrain.evaluate.report import judged_again
 from posttrain.registry.overview import VersionSummary
 from posttrain.registry.version_report import logged_report, report_without_curves, tells_of
 from posttrain.registry.versions import LINEAGE
@@ -30,7 +31,8 @@ def report_of(desk: Desk, version: VersionSummary, name: str, language: Language
     if evaluation is None:
         return None
     for page in _of_run(desk, version, name, evaluation):
-        return with_verdict(in_language(page, language), version)
+        judged = judged_again(page, version.outcomes) if version.outcomes else None
+        return with_verdict(in_language(judged or page, language), version)
     return report_without_curves(evaluation, version.outcomes, version.tags, language)
 
 
