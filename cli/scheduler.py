@@ -4,10 +4,11 @@ Runs never overlap. Those missed, while this process was down or a run took long
 between two, become one. The state lies in SQLite, so that a restart knows what it missed.
 """
 
+import math
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +31,9 @@ REFUSED = "PromotionRefused:"
 """What the log of a run says that `promotion.on_refusal: fail` ended: its data and its model are as
 they are, and another attempt would find the same."""
 
+LOOK_SECONDS = 0.2
+"""Between two looks at whether a signal has come."""
+
 LOOKS_ANEW = 2
 """Steps that are never cached: `register` and `promote`, which ask the registry anew."""
 
@@ -46,18 +50,26 @@ class Plan(NamedTuple):
 
 
 class Asked:
-    """What signals asked of this process, and the run that a second one is handed on to."""
+    """What signals asked of this process, and the run that a second one is handed on to.
+
+    No `threading.Event`: a handler that comes as `wait` takes its lock would wait for itself.
+    """
 
     def __init__(self) -> None:
-        self.to_end = threading.Event()
+        self.to_end = False
         self.running: subprocess.Popen[bytes] | None = None
 
     def signal(self, number: int, frame: FrameType | None) -> None:
         """A handler."""
-        again = self.to_end.is_set()
-        self.to_end.set()
+        again, self.to_end = self.to_end, True
         if again and self.running is not None:
             self.running.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Until a signal asks to end, or the time is over."""
+        end = time.monotonic() + seconds
+        while not self.to_end and time.monotonic() < end:
+            time.sleep(min(LOOK_SECONDS, seconds))
 
 
 ASKED = Asked()
@@ -134,7 +146,7 @@ def _keep(plan: Plan, when: CronTrigger) -> None:
         )
     _say(f"next run at {known.next_run_time}; logs in {plan.folder}")
     scheduler.resume()
-    ASKED.to_end.wait()
+    ASKED.wait()
     if ASKED.running is not None:
         _say("ending after the run in progress; once more hands SIGTERM on to it")
     scheduler.shutdown(wait=True)
@@ -143,7 +155,7 @@ def _keep(plan: Plan, when: CronTrigger) -> None:
 def start(plan: Plan) -> None:
     """One run: again after a failure, as often as the plan says."""
     for attempt in range(1, plan.attempts + 1):
-        if ASKED.to_end.is_set():
+        if ASKED.to_end:
             return
         log = plan.folder / f"{datetime.now():%Y-%m-%dT%H-%M-%S.%f}.log"
         _say(f"attempt {attempt} of {plan.attempts}: {' '.join(plan.command)}; log {log}")
@@ -166,7 +178,7 @@ def start(plan: Plan) -> None:
             return
         if attempt < plan.attempts:
             # what it needs may be starting again itself: a server, a mount, the network
-            ASKED.to_end.wait(plan.pause_seconds * 2 ** (attempt - 1))
+            ASKED.wait(plan.pause_seconds * 2 ** (attempt - 1))
     _give_up(plan, log)
 
 
