@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check checkov dashboard clean schema bench-ppo bench-gpu
+.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu
 .PHONY: images pin stack-docker demo-docker bench-images test-docker
 .PHONY: image-data image-train image-registry
 
@@ -61,10 +61,14 @@ PYTEST := pytest -q -n 2 --dist loadfile
 test: setup  ## Tests, without the slow ones
 	@. $(STATE)/env && $(PYTEST) -m "not slow"
 
+test-faults: setup  ## Every fault as often as docs/reliability.md says, with its table (hours)
+	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=full \
+	  POSTTRAIN_TEST_FAULTS_RESULTS=benchmarks/results/faults.json pytest -q -m fault
+
 # The containers' test has a target and a time limit of its own.
 test-all: test  ## Every test but test-docker: browser, servers, the demo with its figures
 	@$(MAKE) --silent checkov || echo "NO CHECKOV: pip failed; its tests will skip" >&2
-	@. $(STATE)/env && $(PYTEST) -m slow --ignore tests/integration/test_docker.py
+	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=few $(PYTEST) -m "slow or fault" --ignore tests/integration/test_docker.py
 
 check: setup  ## Lint, types, layers
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports

@@ -15,10 +15,14 @@ from posttrain.artifacts import BaseModel, Records
 from posttrain.facts import RecordsFacts, Reference
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import train_tokenizer
+from tests.faults import injected, pytest_runtest_logreport, pytest_terminal_summary
 
 # ZenML takes it from the main module's file, which a worker of pytest-xdist has not; pipelines name
 # their hook when they are imported.
 source_utils.set_custom_source_root(str(Path(__file__).parent.parent))
+
+__all__ = ["injected", "pytest_runtest_logreport", "pytest_terminal_summary"]
+"""What `tests/faults.py` adds to every test, and to pytest."""
 
 WORDS = ("red", "blue", "green", "gold")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults import Injected
 from tests.integration.conftest import ROOT, Checkout
 
 pytestmark = pytest.mark.slow
@@ -30,6 +31,10 @@ def test_every_output_was_damaged_in_every_file(damaged: list[dict[str, Any]]) -
     assert len(damaged) > 50
 
 
-def test_none_is_loaded_and_each_refusal_names_the_file(damaged: list[dict[str, Any]]) -> None:
+@pytest.mark.fault("State", "an artifact is damaged", "a flipped byte, a cut: each file of a run")
+def test_none_is_loaded_and_each_refusal_names_the_file(
+    damaged: list[dict[str, Any]], injected: Injected
+) -> None:
     unseen = [line for line in damaged if line["file"].split("/")[-1] not in line["said"]]
+    injected.add(len(damaged), lost=len(unseen))
     assert not unseen, unseen

@@ -1,7 +1,4 @@
-"""Stages killed outright (SIGKILL) at random moments end, run again, in the bytes of no kill.
-
-`POSTTRAIN_TEST_KILLS` is the number of kills a stage.
-"""
+"""Stages killed outright (SIGKILL) at random moments end, run again, in the bytes of no kill."""
 
 import json
 import os
@@ -27,12 +24,13 @@ from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.train import LoraRecipe
+from tests.faults import Injected, times
 from tests.posttrain.align import conftest as tiny
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
-KILLS = range(int(os.environ.get("POSTTRAIN_TEST_KILLS", "4")))
+KILLS = range(times(quick=1, few=4, full=50))
 
 # the tiny world of alignment's tests: their fixtures are this module's too
 tokenizer, domain, assistant = tiny.tokenizer, tiny.domain, tiny.assistant
@@ -190,10 +188,17 @@ def whole(runner: Runner, world: Path, tmp_path_factory: pytest.TempPathFactory)
     return run
 
 
+@pytest.mark.fault("Training", "a stage is killed", "SIGKILL at a random moment, five stages")
 @pytest.mark.parametrize("kill", KILLS)
 @pytest.mark.parametrize("stage", list(KINDS))
 def test_a_killed_stage_ends_in_the_same_bytes(
-    runner: Runner, world: Path, whole: Whole, tmp_path: Path, stage: str, kill: int
+    runner: Runner,
+    world: Path,
+    whole: Whole,
+    tmp_path: Path,
+    injected: Injected,
+    stage: str,
+    kill: int,
 ) -> None:
     expected, seconds = whole(stage)
     moment = seconds * (kill + random.Random(f"{stage} {kill}").random()) / len(KILLS)
@@ -206,6 +211,7 @@ def test_a_killed_stage_ends_in_the_same_bytes(
     assert status == -9, log_of(work)
     assert runner.run(stage, world, work) == 0, log_of(work)
     found = made(stage, work)
+    injected.add(lost=weights(found) != weights(expected))
     assert weights(found) == weights(expected)
     assert found.content_hash() == expected.content_hash()
     assert not list(work.glob("checkpoints/*/checkpoint-*"))
