@@ -56,7 +56,12 @@ def test_a_data_set_is_streamed_at_its_resolved_commit(hub: Hub, tmp_path: Path)
     hub.requests.clear()
     texts, facts = ingested(hub, tmp_path, source="me/toy", revision="v1", limit=3)
     assert texts == ["글 0", "글 1", "글 2"]
-    assert facts == {"source": "me/toy", "revision": old, "files": {}}
+    assert facts == {
+        "source": "me/toy",
+        "revision": old,
+        "files": {},
+        "num_rows": {"me/toy": 3},
+    }
     resolving, *reading = hub.requests
     assert resolving.endswith("/revision/v1")
     assert reading and all(old in request for request in reading)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from posttrain.artifacts import Policy
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.registry.load import download
 from posttrain.registry.register import register
@@ -47,8 +48,10 @@ def test_a_changed_weight_is_refused(registry: MlflowClient, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("version")
 def test_a_forged_manifest_is_refused(registry: MlflowClient, tmp_path: Path) -> None:
-    manifest = Path(registry.get_model_version("museum", "1").source, "policy/manifest.json")
-    manifest.write_text(manifest.read_text().replace("65536", "65537"))
+    stored = Path(registry.get_model_version("museum", "1").source, "policy")
+    policy = Policy(stored)
+    facts = policy.facts.model_copy(update={"num_trainable": 65_537})
+    Policy.write(stored, policy.manifest.stage, facts)  # sealed as it should be
     with pytest.raises(ValueError, match="is not what was registered"):
         download("museum", "1", tmp_path / "got")
 
