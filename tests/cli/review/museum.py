@@ -105,7 +105,7 @@ def no_zenml(museum: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ZENML_ANALYTICS_OPT_IN", "false")
     (tmp_path / "nobody").write_text("a file where a folder should be")
     monkeypatch.setattr(Client, "_global_client", None)
-    monkeypatch.setattr(GlobalConfiguration, "_instance", None, raising=False)
+    monkeypatch.setattr(GlobalConfiguration, "_global_config", None)
 
 
 @pytest.fixture

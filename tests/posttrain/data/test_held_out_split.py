@@ -66,7 +66,7 @@ def test_the_limit_counts_training_rows_and_the_other_split_is_held_out(tmp_path
         ["instructions-5", "validation 2?", "held_out"],
     ]
     assert num_rows == {"instructions": 5}
-    assert facts == {"source": NAME, "revision": commit, "files": {}}
+    assert facts == {"source": NAME, "revision": commit, "files": {}, "num_rows": {NAME: 5}}
 
 
 @pytest.mark.parametrize("split", ["none", "test"])
