@@ -9,7 +9,8 @@ from steps.decide import decide
 from steps.gate import gate
 
 
-# depends_on: else ZenML passes over `steps:` of the run's YAML
+# depends_on: else ZenML passes over `steps:` of the run's YAML. A dynamic pipeline's own
+# `on_failure` runs outside of any step: the steps bear the hook themselves.
 @pipeline(dynamic=True, enable_cache=False, depends_on=[challenger, gate, decide])
 def promotion(recipe: ApprovalRecipe) -> None:
     """Put a version of the registry before a person and carry the answer out."""

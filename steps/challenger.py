@@ -7,9 +7,10 @@ from zenml import step
 from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.approval import ApprovalRecipe
 from posttrain.reports import Evaluation
+from steps._alerts import on_failure
 
 
-@step(enable_cache=False)
+@step(enable_cache=False, on_failure=on_failure)
 def challenger(
     recipe: ApprovalRecipe,
 ) -> tuple[Annotated[RegisteredVersion, "version"], Annotated[Evaluation, "evaluation"]]:

@@ -6,10 +6,11 @@ from zenml import step
 
 from posttrain.approvals import Answer, Proposal
 from posttrain.decisions import HistoryEntry
+from steps._alerts import on_failure
 from steps._waiting import signed
 
 
-@step(enable_cache=False)
+@step(enable_cache=False, on_failure=on_failure)
 def decide(proposal: Proposal, answer: Answer) -> Annotated[HistoryEntry, "decision"]:
     """Move the alias, or record the rejection."""
     from posttrain.registry.approval import decide

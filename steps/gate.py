@@ -9,9 +9,10 @@ from posttrain.approvals import Proposal
 from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.approval import ApprovalRecipe
 from posttrain.reports import Evaluation
+from steps._alerts import on_failure
 
 
-@step(enable_cache=False)
+@step(enable_cache=False, on_failure=on_failure)
 def gate(
     version: RegisteredVersion, evaluation: Evaluation, recipe: ApprovalRecipe
 ) -> tuple[Annotated[Proposal, "proposal"], Annotated[HTMLString, "report"]]:

@@ -94,18 +94,22 @@ class Model:
     @contextmanager
     def promotion(self, **recipe: Any) -> Iterator["Run"]:
         """A run of the pipeline, once it waits."""
-        text = Path("recipes/promotion/ferry_guide.yaml").read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-        values["parameters"]["recipe"] |= {"model_name": self.name, "poll_seconds": 1, **recipe}
-        config = self.checkout.root / f"{self.name}.yaml"
-        config.write_text(yaml.safe_dump(values), encoding="utf-8")
-        run = Run(self.checkout, config)
+        run = self.asked(**recipe)
         try:
             run.until(WAITS)
             yield run
         finally:
             run.process.kill()  # no more than a test that failed leaves
             run.process.wait()
+
+    def asked(self, **recipe: Any) -> "Run":
+        """A run of the pipeline, begun."""
+        text = Path("recipes/promotion/ferry_guide.yaml").read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        values["parameters"]["recipe"] |= {"model_name": self.name, "poll_seconds": 1, **recipe}
+        config = self.checkout.root / f"{self.name}.yaml"
+        config.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return Run(self.checkout, config)
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         """`posttrain registry ...` about this model."""

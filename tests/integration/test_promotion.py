@@ -129,3 +129,10 @@ def test_the_gate_is_overruled_by_name_alone(checkout: Checkout) -> None:
         assert run.ends() == 0
     assert (code, model.aliases["champion"]) == (0, 1), said
     assert [outcome.passed for outcome in model.history[-1].outcomes] == [False]
+
+
+def test_a_promotion_that_fails_is_told_as_any_run_is(checkout: Checkout) -> None:
+    run = Model(checkout, "nobody").asked()
+    assert run.ends() != 0
+    run.says("posttrain: step challenger of run")
+    run.says("no registered model 'nobody'")
