@@ -117,7 +117,7 @@ def test_nan_is_seen_at_its_step(
         return loss * float("nan") if self.state.global_step == 3 else loss
 
     monkeypatch.setattr(GuardedTrainer, "compute_loss", poisoned)
-    with pytest.raises(FloatingPointError, match="step 4: the gradient's norm is nan"):
+    with pytest.raises(FloatingPointError, match="step 4: the loss is NaN or infinite"):
         base_finetune.train(tokens, base, BaseFinetuneRecipe(method="full", **FAST))
 
 
