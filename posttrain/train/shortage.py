@@ -28,6 +28,10 @@ MOMENTS = 2
 
 FLOAT = 4
 
+SMALLER_BATCH = "{stage}.batch_size, or set {stage}.gradient_checkpointing,"
+SMALLER = {"ppo": "ppo.forward_batch_size or ppo.generation_batch_size"}
+"""What takes less memory, by stage."""
+
 BESIDE = 2**20
 """Bytes of a checkpoint that are neither weights nor moments: configs, generators' states."""
 
@@ -136,7 +140,7 @@ def explanation(stage: str, error: BaseException) -> DiskFull | OutOfMemory | No
         free = f"{free_gpu_memory() if on_gpu else free_memory():,} bytes free"
         return OutOfMemory(
             f"{stage}: out of memory ({free}): {why}; where there is more, {again}; else lower "
-            f"batch_size, or set gradient_checkpointing, in the recipe's section {stage}"
+            f"{SMALLER.get(stage, SMALLER_BATCH).format(stage=stage)} in the recipe"
         )
     return None
 
