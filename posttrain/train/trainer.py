@@ -62,15 +62,17 @@ class GuardedTrainer(Trainer):
     """
 
     checkpoints: Checkpoints
-    stage: str
-    tolerance: Tolerance
-    seen_batches: list[SeenBatch]
-    """Of the step at hand."""
-
+    stage: str = "training"
     lengths: Sequence[int] | None = None
     """Of the rows, where those of like lengths are to share a batch."""
     order: EvenedOrder | None = None
     """Of the rows, where several processes share them."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.tolerance = Tolerance()
+        self.seen_batches: list[SeenBatch] = []
+        """Of the step at hand."""
 
     def run(
         self, recipe: TrainRecipe, checkpoints: Checkpoints, curves: Curves
@@ -89,7 +91,7 @@ class GuardedTrainer(Trainer):
             Interrupted: SIGTERM came; the step at hand was finished and saved.
             RuntimeError: training ended before the planned step.
         """
-        self.checkpoints, self.stage, self.seen_batches = checkpoints, curves.stage, []
+        self.checkpoints, self.stage = checkpoints, curves.stage
         self.tolerance = Tolerance(recipe.max_bad_steps)
         assert self.model is not None
         chosen = kernels(Runtime.from_environment(), architecture_of(self.model))
