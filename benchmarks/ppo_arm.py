@@ -45,7 +45,7 @@ def main() -> None:
     prepare(recipe.seed)
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
-    prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
+    prompts = read_prompts(tokens, recipe.prompt_set)
     checkpoints = checkpoints_of("ppo", recipe, tokens, domain, assistant, reward)
     curves = Snapshots(job, meter, actors)
     with meter.running():

@@ -33,6 +33,7 @@ from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 from posttrain.tracking import ActiveRun, log_cost
 from posttrain.train.interrupt import Interrupted, interruption
+from posttrain.train.shortage import explained
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -64,9 +65,11 @@ def run(train: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result
     Raises:
         ValueError: there are not as many GPUs.
         Interrupted: SIGTERM came; the processes saved where they were.
+        DiskFull: a folder has no room.
+        OutOfMemory: there is no more memory.
         Exception: what the stage raised.
     """
-    with cost.measuring() as meter:
+    with cost.measuring() as meter, explained(_name(train.__module__)):
         number = num_processes(Runtime.from_environment())
         made = train(*args, **kwargs) if number == 1 else _in(number, meter, train, args, kwargs)
     if (took := cost.keep(meter, made, (*args, *kwargs.values()))) is not None:
@@ -124,6 +127,11 @@ def num_processes(runtime: Runtime) -> int:
             "process takes one; set it to auto"
         )
     return runtime.processes
+
+
+def _name(module: str) -> str:
+    """Of a stage: as its recipe's section is called."""
+    return module.rpartition(".")[2]
 
 
 def _plain(train: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
@@ -255,7 +263,7 @@ def _work(stage: str, folder: Path, rank: int) -> None:
     }
     if rank == 0 and job.active_run is not None:
         job.active_run.join()
-    with cost.measuring() as meter:
+    with cost.measuring() as meter, explained(_name(stage)):
         result = train(**arguments)
     (folder / f"{rank}.{COUNTS}").write_text(meter.counts.model_dump_json(), encoding="utf-8")
     if rank == 0:

@@ -136,9 +136,14 @@ class DpoPolicyTrainer(GuardedTrainer, DPOTrainer):
         fill_adapter(cast(PeftModel, self.model), POLICY, folder)
 
 
-def as_row(pair: Pair) -> dict[str, list[int]]:
-    """A pair in the columns that TRL's collator reads."""
-    return {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
+def as_row(pair: Pair) -> dict[str, list[Any]]:
+    """A pair in the columns that TRL's collator reads, and its id."""
+    return {
+        "prompt_ids": pair.prompt,
+        "chosen_ids": pair.chosen,
+        "rejected_ids": pair.rejected,
+        "ids": [pair.id],
+    }
 
 
 def implicit_margins(

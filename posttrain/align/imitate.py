@@ -24,11 +24,13 @@ class Example:
 
     input_ids: list[int]
     learned: list[bool]
+    id: str = ""
+    """Of the prompt or the example; empty where it only fills a batch up."""
 
     @classmethod
-    def of(cls, prompt: Sequence[int], response: Sequence[int]) -> "Example":
+    def of(cls, prompt: Sequence[int], response: Sequence[int], id: str = "") -> "Example":
         """A prompt as context and a response to learn, its end token included."""
-        return cls([*prompt, *response], [False] * len(prompt) + [True] * len(response))
+        return cls([*prompt, *response], [False] * len(prompt) + [True] * len(response), id)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from posttrain.align.ppo_figures import (
     rollout_figures,
 )
 from posttrain.align.ppo_health import check_health, is_ailing, signs
-from posttrain.align.ppo_state import Progress, Scale
+from posttrain.align.ppo_state import Progress, Scale, check_room
 from posttrain.align.ppo_update import (
     Learned,
     draw,
@@ -47,7 +47,7 @@ from posttrain.align.rollout import (
     roll_out,
     sample,
 )
-from posttrain.align.rows import read_prompts, sampling_by
+from posttrain.align.rows import Prompt, read_prompts, sampling_by
 from posttrain.align.write import write_policy
 from posttrain.artifacts import BaseModel, Policy, RewardModel, Tokens
 from posttrain.contract import check_tokens
@@ -80,14 +80,17 @@ def train(
 
     Raises:
         ValueError: the artifacts do not fit, or the reward model cannot tell SFT's answers apart.
-        FloatingPointError: a loss or gradient is NaN or infinite.
-        RuntimeError: KL exploded, or a sign of ill health lasted (`ppo.health`). Either way a note
-            names the last good checkpoint.
+        FloatingPointError: a loss or gradient is NaN or infinite, more often than the recipe bears,
+            or a weight or a rollout is.
+        RuntimeError: KL exploded, or a sign of ill health lasted (`ppo.health`).
+        DiskFull: its checkpoints have no room.
+        OutOfMemory: gradients and optimizer have none.
+            Each of them bears a note with the last good checkpoint.
     """
     check_tokens(tokens, domain)
     assistant.made_by("sft", "self_critique")
     runtime = prepare(recipe.seed)
-    prompts = [prompt.ids for prompt in read_prompts(tokens, recipe.prompt_set)]
+    prompts = read_prompts(tokens, recipe.prompt_set)
     held_out = [prompt.ids for prompt in read_prompts(tokens, recipe.held_out_set)]
     sampling = sampling_by(load_tokenizer(domain), recipe)
     actors = load_actors(domain, assistant, reward, sampling, recipe)
@@ -96,14 +99,10 @@ def train(
     log_parameters(stage, {**recipe.model_dump(), "kernels": chosen})
     before = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, REFERENCE)
     checkpoints = checkpoints_of(stage, recipe, tokens, domain, assistant, reward)
-    try:
+    with checkpoints.named():
         progress = optimise(actors, prompts, recipe, Curves(folder, stage, "ppo"), checkpoints)
         after = roll_out(actors, held_out[: recipe.num_held_out], recipe.seed, POLICY)
         check_rollout(len(progress.history) + 1, after, recipe)  # no rollout saw the last update
-    except (FloatingPointError, RuntimeError) as error:
-        if processes.is_main() and (kept := checkpoints.newest()):
-            error.add_note(f"The last good checkpoint is {kept.name} in {checkpoints.place}.")
-        raise
     gained = held_out_figures(before, after)
     log_figures(RESULT, gained)
     figures = {**stage_figures(progress), **gained}
@@ -117,7 +116,7 @@ def train(
 
 def optimise(
     actors: Actors,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Prompt],
     recipe: PpoRecipe,
     curves: Curves,
     checkpoints: Checkpoints,
@@ -131,6 +130,7 @@ def optimise(
         Interrupted: SIGTERM came; the iteration at hand was finished and saved.
     """
     progress = begin(actors, prompts, recipe, curves, checkpoints)
+    check_room(actors, progress, recipe, curves.stage, checkpoints)
     with interruption() as asked:
         for iteration in trange(
             len(progress.history) + 1,
@@ -154,7 +154,7 @@ def optimise(
 
 def begin(
     actors: Actors,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Prompt],
     recipe: PpoRecipe,
     curves: Curves,
     checkpoints: Checkpoints,
@@ -165,7 +165,8 @@ def begin(
         for iteration, figures in enumerate(progress.history, start=1):
             curves.log(iteration, figures)
         return progress
-    scale = sft_scale(actors, prompts[: recipe.num_held_out], recipe)
+    few = [prompt.ids for prompt in prompts[: recipe.num_held_out]]
+    scale = sft_scale(actors, few, recipe)
     normalise_value(actors, scale)
     return Progress.start(actors, scale, recipe)
 
@@ -173,7 +174,7 @@ def begin(
 def iterate(
     iteration: int,
     actors: Actors,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[Prompt],
     progress: Progress,
     recipe: PpoRecipe,
     checkpoints: Checkpoints,
@@ -184,7 +185,7 @@ def iterate(
 
     # 1. rollout: answers, scores, log-probabilities of policy and reference, values
     batch = draw(prompts, iteration, recipe)
-    rollout = roll_out(actors, batch, seed_of(recipe, iteration), POLICY)
+    rollout = roll_out(actors, [prompt.ids for prompt in batch], seed_of(recipe, iteration), POLICY)
     mask_BT = rollout.mask_BT
 
     # 2. scores: in units of SFT's; a fixed one where no end token came
@@ -198,12 +199,13 @@ def iterate(
     # 4. advantages by GAE, whitened; the value function's targets before whitening
     advantages_BT = gae(rewards_BT, rollout.value_BT, mask_BT, recipe.gamma, recipe.gae_lambda)
     returns_BT = advantages_BT + rollout.value_BT
-    learned = Learned(iteration, rollout, whiten(advantages_BT, mask_BT), returns_BT)
+    whitened_BT, ids = whiten(advantages_BT, mask_BT), [prompt.id for prompt in batch]
+    learned = Learned(iteration, rollout, whitened_BT, returns_BT, ids, progress.tolerance)
 
     # 5. health of the policy that rolled out; if good, it is kept
     seen = rollout_figures(rollout, score_B, rewards_BT, returns_BT, progress.scale)
     try:
-        check_rollout(iteration, rollout, recipe)
+        check_rollout(iteration, rollout, recipe, ids)
         check_health(iteration, [*progress.history, seen], recipe.health)
     except (FloatingPointError, RuntimeError):
         if processes.is_main():  # SIGTERM may have had it saved before it was seen

@@ -3,6 +3,7 @@
 Shapes: B answers, T response positions.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from posttrain.align.ppo_state import Scale
 from posttrain.align.reward_report import correlation, slope
 from posttrain.align.rollout import Rollout
 from posttrain.recipe.ppo import PpoRecipe
+from posttrain.train.finite import listed
 
 
 def rollout_figures(
@@ -58,15 +60,24 @@ def repeated_share(responses: Sequence[Sequence[int]]) -> float:
 
 def averages(updates: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over the iteration's optimizer steps, and their number."""
-    means = {
-        name: sum(update[name] for update in updates) / len(updates)
-        for name in (updates[0] if updates else {})
-    }
+    means = {}
+    for name in updates[0] if updates else {}:
+        # a step that the recipe bears was left out, and has no number
+        found = [update[name] for update in updates if math.isfinite(update[name])]
+        means[name] = sum(found) / max(1, len(found))
     return {**means, "num_updates": float(len(updates))}
 
 
-def check_rollout(iteration: int, rollout: Rollout, recipe: PpoRecipe) -> None:
+def check_rollout(
+    iteration: int, rollout: Rollout, recipe: PpoRecipe, ids: Sequence[str] = ()
+) -> None:
     """Stop before the updates on a rollout that has gone wrong.
+
+    Args:
+        iteration: of the rollout.
+        rollout: the rollout.
+        recipe: the section.
+        ids: of its prompts.
 
     Raises:
         FloatingPointError: a score, log-probability or value is NaN or infinite.
@@ -77,9 +88,12 @@ def check_rollout(iteration: int, rollout: Rollout, recipe: PpoRecipe) -> None:
         ("log-probabilities", rollout.log_prob_BT),
         ("values", rollout.value_BT),
     ):
-        if not bool(torch.isfinite(values).all()):
+        bad_B = ~torch.isfinite(values).reshape(len(values), -1).all(-1)
+        if bool(bad_B.any()):
+            bad = [name for name, is_bad in zip(ids, bad_B.tolist(), strict=False) if is_bad]
             raise FloatingPointError(
-                f"ppo iteration {iteration}: {name} are NaN or infinite; lower learning_rate"
+                f"ppo iteration {iteration}: {name} are NaN or infinite, in {int(bad_B.sum())} of "
+                f"{len(values)} answers, to prompts {listed(bad)}; lower learning_rate"
             )
     if (kl := float(rollout.kl_B.mean())) > recipe.max_kl:
         raise RuntimeError(

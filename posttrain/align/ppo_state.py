@@ -21,6 +21,8 @@ from posttrain.models.adapters import fill_adapter, save_adapter
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.section import Section
 from posttrain.train.checkpoints import Checkpoints
+from posttrain.train.finite import Tolerance, check_weights
+from posttrain.train.shortage import check_memory, checkpoint_bytes
 
 STATE, MOMENTS = "state.json", "optimizers.safetensors"
 
@@ -47,6 +49,7 @@ class Progress:
     policy_optimizer: torch.optim.Optimizer
     value_optimizer: torch.optim.Optimizer
     kl_coef: float
+    tolerance: Tolerance
     history: list[dict[str, float]] = field(default_factory=list)
     """Figures of each iteration that is done."""
 
@@ -54,35 +57,47 @@ class Progress:
     def start(cls, actors: Actors, scale: Scale, recipe: PpoRecipe) -> "Progress":
         """Before the first iteration."""
         optimizers = adam(actors.policy_weights, recipe), adam(actors.value_weights, recipe)
-        return cls(scale, *optimizers, recipe.kl_coef)
+        return cls(scale, *optimizers, recipe.kl_coef, Tolerance(recipe.max_bad_steps))
 
     @property
     def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         return {"policy": self.policy_optimizer, "value": self.value_optimizer}
 
     def save(self, actors: Actors, checkpoints: Checkpoints) -> None:
-        """Publish a checkpoint of the iterations that are done; one process writes it."""
+        """Publish a checkpoint of the iterations that are done; one process writes it.
+
+        Raises:
+            FloatingPointError: a weight of it is NaN or infinite.
+            DiskFull: there is no room for it.
+        """
+        weights = [*actors.policy_weights, *actors.value_weights]
+        check_weights(actors.named(weights), f"ppo after iteration {len(self.history)}")
         if processes.is_main():
             staged = checkpoints.stage(len(self.history))
-            save_adapter(actors.model, POLICY, staged / POLICY)
-            save_adapter(actors.model, VALUE, staged / VALUE)
-            save_head(actors.value_head, staged / VALUE)
-            moments = {
-                f"{whose}.{index}.{name}": tensor.contiguous()
-                for whose, optimizer in self.optimizers.items()
-                for index, state in optimizer.state_dict()["state"].items()
-                for name, tensor in state.items()
-            }
-            save_file(moments, staged / MOMENTS)
-            state = {
-                "scale": self.scale.model_dump(),
-                "kl_coef": self.kl_coef,
-                "history": self.history,
-                "scaler": actors.scaler.state_dict(),
-            }
-            (staged / STATE).write_text(json.dumps(state), encoding="utf-8")
-            checkpoints.publish(staged)
+            with checkpoints.writing(staged, checkpoint_bytes(weights)):
+                self._write(actors, staged)
+                checkpoints.publish(staged)
         processes.wait()
+
+    def _write(self, actors: Actors, staged: Path) -> None:
+        save_adapter(actors.model, POLICY, staged / POLICY)
+        save_adapter(actors.model, VALUE, staged / VALUE)
+        save_head(actors.value_head, staged / VALUE)
+        moments = {
+            f"{whose}.{index}.{name}": tensor.contiguous()
+            for whose, optimizer in self.optimizers.items()
+            for index, state in optimizer.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
+        save_file(moments, staged / MOMENTS)
+        state = {
+            "scale": self.scale.model_dump(),
+            "kl_coef": self.kl_coef,
+            "history": self.history,
+            "bad_steps": self.tolerance.seen,
+            "scaler": actors.scaler.state_dict(),
+        }
+        (staged / STATE).write_text(json.dumps(state), encoding="utf-8")
 
     @classmethod
     def resume(cls, actors: Actors, checkpoint: Path, recipe: PpoRecipe) -> "Progress":
@@ -101,6 +116,22 @@ class Progress:
                     restored["state"].setdefault(int(index), {})[name] = tensor
             optimizer.load_state_dict(restored)
         found.kl_coef = float(state["kl_coef"])
-        found.history = state["history"]
+        found.history, found.tolerance.seen = state["history"], state["bad_steps"]
         actors.scaler.load_state_dict(state["scaler"])
         return found
+
+
+def check_room(
+    actors: Actors, progress: Progress, recipe: PpoRecipe, stage: str, checkpoints: Checkpoints
+) -> None:
+    """Before the first iteration: checkpoints, gradients and moments have their room.
+
+    Raises:
+        DiskFull: there is none for the checkpoints.
+        OutOfMemory: there is none for gradients and moments.
+    """
+    weights = [*actors.policy_weights, *actors.value_weights]
+    if processes.is_main():
+        saves = 1 + recipe.num_iterations // recipe.checkpoint_every_iterations
+        checkpoints.check_room(stage, weights, saves)
+    check_memory(stage, weights, has_moments=bool(progress.policy_optimizer.state))

@@ -7,7 +7,8 @@ Shapes: B answers, T response positions, N real response tokens of a forward pas
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from posttrain.align.rollout import (
 )
 from posttrain.cost import count_tokens
 from posttrain.recipe.ppo import PpoRecipe
+from posttrain.train.finite import Tolerance, check_weights, listed
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,16 @@ class Learned:
 
     returns_BT: Tensor
     """Targets of the value function."""
+
+    ids: Sequence[str] = ()
+    """Of the prompts, for an error's message."""
+
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """Bad steps of the stage so far, and how many are borne."""
+
+    def told(self, minibatch: Sequence[int]) -> str:
+        """Which rows a step learned from."""
+        return f"prompts {listed([self.ids[row] for row in minibatch] if self.ids else [])}"
 
 
 def update_policy(
@@ -65,9 +79,11 @@ def update_policy(
         if kl > recipe.max_minibatch_kl:
             optimizer.zero_grad()
             return None
-        norm = step(actors, optimizer, actors.policy_weights, "policy", learned, recipe)
+        where = f"ppo iteration {learned.iteration}, policy's step on {learned.told(minibatch)}"
+        loss = float(loss_N.mean())
+        norm = step(actors, optimizer, actors.policy_weights, loss, where, learned, recipe)
     return {
-        "policy_loss": float(loss_N.mean()),
+        "policy_loss": loss,
         "grad_norm": norm,
         "ratio": float((log_prob_N - old_N).exp().mean()),
         "clip_fraction": float(clipped_share(log_prob_N, old_N, advantage_N, recipe.clip_range)),
@@ -110,8 +126,11 @@ def update_value(
     norm = None
     while norm is None:
         total = _value_gradients(actors, learned, minibatch, recipe)
-        norm = step(actors, optimizer, actors.value_weights, "value function", learned, recipe)
-    return {"value_loss": float(processes.summed(total)), "value_grad_norm": norm}
+        where = f"ppo iteration {learned.iteration}, value function's step on "
+        where += learned.told(minibatch)
+        loss = float(processes.summed(total))
+        norm = step(actors, optimizer, actors.value_weights, loss, where, learned, recipe)
+    return {"value_loss": loss, "value_grad_norm": norm}
 
 
 def _value_gradients(
@@ -153,7 +172,8 @@ def step(
     actors: Actors,
     optimizer: torch.optim.Optimizer,
     weights: list[nn.Parameter],
-    whose: str,
+    loss: float,
+    where: str,
     learned: Learned,
     recipe: PpoRecipe,
 ) -> float | None:
@@ -164,21 +184,23 @@ def step(
         range: it is scaled less from here on, and the gradients are to be computed again.
 
     Raises:
-        FloatingPointError: the norm is NaN or infinite; no weight has been changed by it.
+        FloatingPointError: loss or norm is NaN or infinite, more often than the recipe bears (no
+            weight has been changed by it), or a weight is so after the step.
     """
     processes.sum_gradients(weights)
     scaler = actors.scaler
     scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(weights, recipe.max_grad_norm))
-    if not math.isfinite(norm) and not scaler.get_scale() > 1:  # 1 without a scaler
-        raise FloatingPointError(
-            f"ppo iteration {learned.iteration}: the {whose}'s gradient norm is {norm}; lower "
-            "learning_rate or raise kl_coef"
-        )
+    was_bad = not math.isfinite(loss)
+    was_bad |= not math.isfinite(norm) and not scaler.get_scale() > 1  # 1 without a scaler
+    if was_bad:
+        learned.tolerance.bear(f"{where}: the loss is {loss}, the gradient's norm {norm}")
+        optimizer.zero_grad()  # with no gradient there is no step
     scaler.step(optimizer)  # passes over a gradient that is not finite
     scaler.update()
     optimizer.zero_grad()
-    return norm if math.isfinite(norm) else None
+    check_weights(actors.named(weights), where)
+    return norm if was_bad or math.isfinite(norm) else None
 
 
 def adam(weights: list[nn.Parameter], recipe: PpoRecipe) -> torch.optim.Optimizer:
@@ -204,7 +226,7 @@ def set_learning_rate(
             group["lr"] = recipe.learning_rate * share
 
 
-def draw(prompts: Sequence[list[int]], iteration: int, recipe: PpoRecipe) -> list[list[int]]:
+def draw(prompts: Sequence[Row], iteration: int, recipe: PpoRecipe) -> list[Row]:
     """The iteration's prompts: consecutive ones of a shuffled pass, each pass shuffled anew."""
     start = (iteration - 1) * recipe.batch_size
     places = [divmod(place, len(prompts)) for place in range(start, start + recipe.batch_size)]

@@ -62,6 +62,12 @@ class Actors:
     def value_weights(self) -> list[nn.Parameter]:
         return [*adapter_weights(self.model, VALUE).values(), *self.value_head.parameters()]
 
+    def named(self, weights: Sequence[nn.Parameter]) -> dict[str, nn.Parameter]:
+        """These weights by their names in the model, or in the value head."""
+        heads = self.value_head.named_parameters("value_head")
+        names = {id(weight): name for name, weight in [*self.model.named_parameters(), *heads]}
+        return {names[id(weight)]: weight for weight in weights}
+
 
 def load_actors(
     domain: BaseModel,

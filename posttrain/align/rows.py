@@ -28,6 +28,9 @@ class Pair:
     label: float = 1.0
     """Probability that the chosen side is the preferred one; below 1 where a judge is not sure."""
 
+    id: str = ""
+    """Of the row; empty where it only fills a batch up."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -61,6 +64,7 @@ def as_pairs(
             rejected=cut_after_end(row["rejected_ids"], ends),
             margin=row["margin"] or 0.0,
             label=row.get("label", 1.0),
+            id=row["id"],
         )
         for row in rows
     ]

@@ -113,7 +113,7 @@ def train(
             revisions,
         )
     # 3. what is learned: kept samples, own answers, SFT examples
-    learned = [Example.of(draft.prompt.ids, draft.current.ids) for draft in kept]
+    learned = [Example.of(draft.prompt.ids, draft.current.ids, draft.prompt.id) for draft in kept]
     own = own_answers(tokens, speaker, round(recipe.own_answers_share * len(kept)), recipe)
     mixed = instructions(tokens, round(recipe.instruction_share * len(kept)), recipe)
     # 4. fine-tuning
@@ -182,7 +182,7 @@ def own_answers(
         return []
     kinds = recipe.own_answers_kinds
     prompts = [
-        prompt.ids
+        prompt
         for prompt in read_prompts(tokens, recipe.own_answers_set)
         if not kinds or prompt.kind in kinds
     ]
@@ -192,8 +192,12 @@ def own_answers(
             f"kind {list(kinds)}"
         )
     chosen = random.Random(recipe.seed).sample(prompts, min(number, len(prompts)))
-    said = zip(chosen, speaker.say(LEARNER, chosen), strict=True)
-    return [Example.of(prompt, utterance.ids) for prompt, utterance in said if utterance.ended]
+    said = zip(chosen, speaker.say(LEARNER, [prompt.ids for prompt in chosen]), strict=True)
+    return [
+        Example.of(prompt.ids, utterance.ids, prompt.id)
+        for prompt, utterance in said
+        if utterance.ended
+    ]
 
 
 def instructions(tokens: Tokens, number: int, recipe: SelfCritiqueRecipe) -> list[Example]:
@@ -206,7 +210,7 @@ def instructions(tokens: Tokens, number: int, recipe: SelfCritiqueRecipe) -> lis
         return []
     kinds = recipe.instruction_kinds
     rows = [
-        Example(row["input_ids"], row["assistant_mask"])
+        Example(row["input_ids"], row["assistant_mask"], row["id"])
         for row in read(tokens, "instructions", split="train")
         if not kinds or row["kind"] in kinds
     ]

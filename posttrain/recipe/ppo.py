@@ -2,7 +2,14 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from posttrain.recipe.answering import Answering
 from posttrain.recipe.section import Section
@@ -115,6 +122,10 @@ class PpoRecipe(Answering):
 
     checkpoint_every_iterations: PositiveInt = 1
     """Iterations between two checkpoints; what lies between two is done again after a kill."""
+
+    max_bad_steps: NonNegativeInt = 0
+    """Steps of policy and value function with a NaN or infinite loss or gradient that are left out
+    before the stage stops."""
 
     health: PpoHealth = PpoHealth()
     """Signs of a score that rises for the wrong reason."""

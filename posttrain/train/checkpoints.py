@@ -6,19 +6,24 @@ renamed. One that lacks its seal, or differs from it, is passed over for the nex
 finds nothing newer on its own disk.
 """
 
+import errno
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from torch import nn
 
 from posttrain import processes
 from posttrain.artifacts import Folder
 from posttrain.hashes import sha256, sha256_of
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
+from posttrain.train.shortage import DiskFull, checkpoint_bytes, out_of_space
 
 SEAL = "seal.json"
 PREFIX = "checkpoint-"
@@ -47,6 +52,66 @@ class Checkpoints:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         return staged
+
+    def check_room(self, stage: str, weights: Sequence[nn.Parameter], saves: int) -> None:
+        """There is room on this machine for the checkpoints that stand side by side.
+
+        Args:
+            stage: for the error.
+            weights: that learn.
+            saves: checkpoints that the stage may write.
+
+        Raises:
+            DiskFull: there is not.
+        """
+        there = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        number = min(saves, KEEP + 1)  # one is written while KEEP stand
+        needed = number * checkpoint_bytes(weights) - there
+        if needed > (free := shutil.disk_usage(self.folder).free):
+            raise DiskFull(
+                errno.ENOSPC,
+                f"{stage}: {self.folder} has {free:,} bytes free, and up to {number} checkpoints "
+                f"side by side need {needed:,} more; free some, or set {self.variable} to a "
+                "folder of a larger disk",
+            )
+
+    @contextmanager
+    def writing(self, staged: Path, size: int) -> Iterator[None]:
+        """Say where a checkpoint has no room; what there is of it is removed.
+
+        Raises:
+            DiskFull: names folder, bytes needed and free, and what to do.
+        """
+        try:
+            yield
+        except Exception as error:
+            if (why := out_of_space(error)) is None:
+                raise
+            shutil.rmtree(staged, ignore_errors=True)
+            free = shutil.disk_usage(self.folder).free
+            raise DiskFull(
+                errno.ENOSPC,
+                f"{staged.name}: {why}; {self.folder} has {free:,} bytes free, and a checkpoint "
+                f"needs about {size:,}: free some, or set {self.variable} to a folder of a larger "
+                "disk; the same command goes on from the last checkpoint there",
+            ) from error
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """What goes wrong inside bears a note with the last good checkpoint."""
+        try:
+            yield
+        except Exception as error:
+            if processes.is_main():
+                kept = self.newest()
+                what = f"The last good checkpoint is {kept.name}" if kept else "No checkpoint is"
+                error.add_note(f"{what} in {self.place}.")
+            raise
+
+    @property
+    def variable(self) -> str:
+        """What moves `folder`."""
+        return "POSTTRAIN_CHECKPOINTS" if self.url is None else "POSTTRAIN_WORK"
 
     def publish(self, staged: Path) -> Path:
         """Seal a staged checkpoint, put it in place, and remove all but the newest.

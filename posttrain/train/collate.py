@@ -31,7 +31,7 @@ class PackedCollator:
     @property
     def blank(self) -> Mapping[str, Any]:
         """A row that teaches nothing: a sequence's first token is never asked for."""
-        return {"input_ids": [self.pad_id], "labels": [IGNORED], "lengths": [1]}
+        return {"input_ids": [self.pad_id], "labels": [IGNORED], "lengths": [1], "ids": []}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         longest = sum(map(_width, rows)) if self.flatten else max(map(_width, rows))

@@ -12,7 +12,8 @@ from transformers import TrainerCallback
 
 from posttrain import processes
 from posttrain.models.generate import evaluating
-from posttrain.train.trainer import EVAL_LOSS, GuardedTrainer
+from posttrain.train.callbacks import EVAL_LOSS
+from posttrain.train.trainer import GuardedTrainer
 
 
 class HeldOutTrainer(GuardedTrainer):

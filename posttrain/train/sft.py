@@ -26,10 +26,11 @@ from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
+from posttrain.train.callbacks import EVAL_LOSS
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
 from posttrain.train.held_out import HeldOutTrainer
-from posttrain.train.trainer import EVAL_LOSS, arguments
+from posttrain.train.trainer import arguments
 
 ADAPTER = "default"  # the name that a stock PeftModel.from_pretrained gives
 EXAMPLES = "instructions.parquet"
@@ -116,7 +117,7 @@ def new_trainer(
     return trainer
 
 
-def held_out(tokens: Tokens) -> list[dict[str, list[int]]]:
+def held_out(tokens: Tokens) -> list[dict[str, list[Any]]]:
     """Packed rows of the conversations that no stage trains on.
 
     Raises:
@@ -132,11 +133,14 @@ def held_out(tokens: Tokens) -> list[dict[str, list[int]]]:
     return rows
 
 
-def packed(examples: Any, capacity: int, split: str) -> Iterator[dict[str, list[int]]]:
-    """A split's rows of `input_ids`, `labels` and `lengths`, each of at most `capacity` tokens."""
-    columns = ["input_ids", "assistant_mask"]
+def packed(examples: Any, capacity: int, split: str) -> Iterator[dict[str, list[Any]]]:
+    """A split's rows of `input_ids`, `labels` and `lengths`, each of at most `capacity` tokens.
+
+    `ids` are those of the examples in a row.
+    """
+    columns = ["id", "input_ids", "assistant_mask"]
     table = pq.read_table(examples, columns=columns, filters=[("split", "==", split)])
-    ids, masks = (table[name].to_pylist() for name in columns)
+    names, ids, masks = (table[name].to_pylist() for name in columns)
     labels = [
         [token if on else IGNORED for token, on in zip(*pair, strict=True)]
         for pair in zip(ids, masks, strict=True)
@@ -146,6 +150,7 @@ def packed(examples: Any, capacity: int, split: str) -> Iterator[dict[str, list[
             "input_ids": [token for i in row for token in ids[i]],
             "labels": [label for i in row for label in labels[i]],
             "lengths": [len(ids[i]) for i in row],
+            "ids": [names[i] for i in row],
         }
 
 

@@ -3,43 +3,53 @@
 A mixin for Trainer and for TRL's trainers; no training logic of its own.
 """
 
+import json
 import logging
 import math
 import shutil
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
 from peft import PeftModel
 from torch.utils.data import Sampler
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
 from posttrain.cost import count_tokens
 from posttrain.models.device import architecture_of, device, dtype, kernels
-from posttrain.progress import seconds_between
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
 from posttrain.tracking import Curves, log_parameters
+from posttrain.train.callbacks import (
+    EVAL_LOSS,
+    CurvesCallback,
+    Guard,
+    ProgressBar,
+    SameEpoch,
+    SaveAndStop,
+)
 from posttrain.train.checkpoints import Checkpoints
 from posttrain.train.even import Evened, EvenedOrder
-from posttrain.train.interrupt import Interrupted, Interruption, interruption
-from posttrain.train.length_groups import LengthGroups
-
-EVAL_LOSS = "eval_loss"
-"""Trainer's name of the loss on held-out rows."""
-
-KEPT = (
-    *("loss", "grad_norm", "learning_rate", "accuracy", "margin", "mean_token_accuracy"),
-    EVAL_LOSS,
+from posttrain.train.finite import (
+    ROWS,
+    Numbered,
+    NumberedCollator,
+    SeenBatch,
+    Tolerance,
+    blame,
+    check_weights,
 )
-"""What becomes a curve of all that is logged."""
+from posttrain.train.interrupt import Interrupted, interruption
+from posttrain.train.length_groups import LengthGroups
+from posttrain.train.shortage import check_memory, checkpoint_bytes
+
+BAD_STEPS = "bad_steps.json"
+"""In a checkpoint: how many of the steps that the recipe bears were used up before it."""
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -52,12 +62,17 @@ class GuardedTrainer(Trainer):
     """
 
     checkpoints: Checkpoints
-    max_bad_steps: int = 0
-    num_bad_steps: int = 0
+    stage: str = "training"
     lengths: Sequence[int] | None = None
     """Of the rows, where those of like lengths are to share a batch."""
     order: EvenedOrder | None = None
     """Of the rows, where several processes share them."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.tolerance = Tolerance()
+        self.seen_batches: list[SeenBatch] = []
+        """Of the step at hand."""
 
     def run(
         self, recipe: TrainRecipe, checkpoints: Checkpoints, curves: Curves
@@ -69,12 +84,15 @@ class GuardedTrainer(Trainer):
             held-out loss where one was measured.
 
         Raises:
-            FloatingPointError: a NaN or infinite gradient beyond the recipe's tolerance.
+            FloatingPointError: a NaN or infinite loss or gradient beyond the recipe's tolerance, or
+                such a weight.
+            DiskFull: its checkpoints have no room.
+            OutOfMemory: gradients and optimizer have none.
             Interrupted: SIGTERM came; the step at hand was finished and saved.
             RuntimeError: training ended before the planned step.
         """
-        self.checkpoints = checkpoints
-        self.max_bad_steps = recipe.max_bad_steps
+        self.checkpoints, self.stage = checkpoints, curves.stage
+        self.tolerance = Tolerance(recipe.max_bad_steps)
         assert self.model is not None
         chosen = kernels(Runtime.from_environment(), architecture_of(self.model))
         log_parameters(curves.stage, {"kernels": chosen})
@@ -84,11 +102,13 @@ class GuardedTrainer(Trainer):
         resume = processes.by_main(self._resume_from)
         if resume is not None:
             logging.getLogger(__name__).info("%s: goes on from %s", curves.stage, resume.name)
+            self.tolerance.seen = json.loads((resume / BAD_STEPS).read_bytes())
         if processes.count() > 1:
             self.train_dataset = cast(Any, self._evened())
             self.add_callback(SameEpoch(self))
             torch.manual_seed(recipe.seed + processes.rank())  # each drops out what it likes
-        with interruption() as asked:
+        self.add_callback(Guard(self))
+        with interruption() as asked, checkpoints.named():
             self.add_callback(SaveAndStop(asked))
             if resume is None or not self._is_finished(resume):
                 self.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -100,8 +120,8 @@ class GuardedTrainer(Trainer):
                 f"training ended at step {self.state.global_step} of {self.state.max_steps}; run "
                 f"the same command again, it continues from {checkpoints.place}"
             )
-        _check_parameters(self.model)
-        losses = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        logged = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        losses = [loss for loss in logged if math.isfinite(loss)]  # a step left out had no number
         tail = losses[-max(1, len(losses) // 10) :]
         figures = {"steps": float(self.state.global_step), "loss": sum(tail) / len(tail)}
         held_out = [entry[EVAL_LOSS] for entry in self.state.log_history if EVAL_LOSS in entry]
@@ -142,41 +162,70 @@ class GuardedTrainer(Trainer):
         self.order = EvenedOrder(shuffled, len(rows))
         return self.order
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
-        """Clip, and look: a NaN loss makes every gradient NaN, so one look a step sees both."""
-        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        scaler = self.accelerator.scaler
-        # in float16 the loss was scaled too far: the scaler passes over the step and scales less
-        scaled_too_far = scaler is not None and scaler.get_scale() > 1
-        if not math.isfinite(float(norm)) and not scaled_too_far:
-            self.num_bad_steps += 1
-            if self.num_bad_steps > self.max_bad_steps:
-                raise FloatingPointError(
-                    f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)} "
-                    f"(bad steps: {self.num_bad_steps}, max_bad_steps: {self.max_bad_steps}); "
-                    "lower learning_rate or look at the rows of this batch. Last good checkpoint: "
-                    f"{processes.by_main(self.checkpoints.newest)}"
-                )
-            model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
-        return norm
+    def _get_dataloader(self, dataset: Any, *more: Any, **named: Any) -> Any:
+        """Trainer's own, whose batches say which rows they hold."""
+        collator, self.data_collator = self.data_collator, NumberedCollator(self.data_collator)
+        try:
+            return super()._get_dataloader(Numbered(dataset), *more, **named)
+        finally:
+            self.data_collator = collator
 
     def training_step(self, model: Any, inputs: dict[str, Any], *more: Any) -> torch.Tensor:
         """Trainer's own, counted: padding is left out where a mask tells it."""
-        mask = inputs.get("attention_mask")
+        rows, mask = inputs.pop(ROWS), inputs.get("attention_mask")
         count_tokens("trained", inputs["input_ids"].numel() if mask is None else int(mask.sum()))
         loss: torch.Tensor = super().training_step(model, inputs, *more)
+        self.seen_batches.append(SeenBatch(rows, loss))
         return loss
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> torch.Tensor:
+        """Clip, and look at the norm and at the losses: an infinite one may leave no trace."""
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        bad = processes.agreed(not all(batch.is_finite for batch in self.seen_batches))
+        scaler = self.accelerator.scaler
+        # in float16 the loss was scaled too far: the scaler passes over the step and scales less
+        scaled_too_far = scaler is not None and scaler.get_scale() > 1
+        if bad or (not math.isfinite(float(norm)) and not scaled_too_far):
+            why = blame(self.seen_batches, self.train_dataset, float(norm))
+            self.tolerance.bear(f"{self.stage} step {self.state.global_step + 1}: {why}")
+            model.zero_grad(set_to_none=True)  # AdamW passes over parameters without a gradient
+        return norm
+
+    def check_room(self) -> None:
+        """Before the first step: checkpoints, gradients and moments have theirs."""
+        if self.optimizer is None:  # all steps were done before SIGTERM: nothing is trained
+            return
+        weights = list(self.trained().values())
+        if processes.is_main():
+            # one more where SIGTERM comes
+            saves = 1 + self.state.max_steps // int(self.args.save_steps)
+            self.checkpoints.check_room(self.stage, weights, saves)
+        check_memory(self.stage, weights, has_moments=bool(self.optimizer.state))
+
+    def check_weights(self, step: int, what: str = "") -> None:
+        """None is NaN or infinite."""
+        check_weights(self.trained(), f"{self.stage} step {step}{what}")
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Let Trainer write to a staging folder, then publish it whole.
 
         Each process writes the state of its random generators, the main one the rest.
         """
-        _check_parameters(self.model)
-        super()._save_checkpoint(model, trial)
+        self.check_weights(self.state.global_step)
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        processes.wait()
-        processes.by_main(lambda: self.checkpoints.publish(staged))
+        with self.checkpoints.writing(staged, checkpoint_bytes(self.trained().values())):
+            super()._save_checkpoint(model, trial)
+            processes.wait()
+            processes.by_main(lambda: self._publish(staged))
+
+    def _publish(self, staged: Path) -> None:
+        (staged / BAD_STEPS).write_text(json.dumps(self.tolerance.seen), encoding="ascii")
+        self.checkpoints.publish(staged)
+
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """The weights that learn."""
+        assert self.model is not None
+        return {name: one for name, one in self.model.named_parameters() if one.requires_grad}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Trainer's own, but of an adapter's checkpoint no embedding is part.
@@ -188,65 +237,6 @@ class GuardedTrainer(Trainer):
             adapter = partial(PeftModel.save_pretrained, self.model, save_embedding_layers=False)
             self.model.save_pretrained = adapter  # type: ignore[method-assign]
         super()._save(output_dir, state_dict)
-
-
-class SaveAndStop(TrainerCallback):
-    """Ends training with a checkpoint after the step in which it was asked to."""
-
-    def __init__(self, asked: Interruption) -> None:
-        self.asked = asked
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if processes.agreed(self.asked.asked):
-            control.should_save = control.should_training_stop = True
-
-
-class SameEpoch(TrainerCallback):
-    """Tells the order its epoch: of a resumed epoch, accelerate does not where rows are shared."""
-
-    def __init__(self, trainer: GuardedTrainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        assert self.trainer.order is not None
-        self.trainer.order.set_epoch(int(state.epoch))
-
-
-class CurvesCallback(TrainerCallback):
-    """Hands what Trainer logs to the stage's curves."""
-
-    def __init__(self, curves: Curves) -> None:
-        self.curves = curves
-        self.started = time.perf_counter()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A resumed stage begins with the points that it had logged before."""
-        for logged in state.log_history:
-            self.on_log(args, SimpleNamespace(global_step=logged["step"]), control, logs=logged)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last step is logged whatever the interval: a short stage has a curve too."""
-        control.should_log = control.should_log or state.global_step == state.max_steps
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        figures = {name: float(logs[name]) for name in KEPT if name in (logs or {})}
-        if "loss" in figures:
-            figures["seconds"] = time.perf_counter() - self.started
-        if "loss" in figures or EVAL_LOSS in figures:
-            self.curves.log(state.global_step, figures)
-
-
-class ProgressBar(ProgressCallback):
-    """Trainer's bar without the dictionaries that it prints between, and seldom in a log."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        super().on_train_begin(args, state, control, **more)  # type: ignore[no-untyped-call]
-        if self.training_bar is not None:
-            self.training_bar.mininterval = self.training_bar.maxinterval = seconds_between()
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if self.training_bar is not None and "loss" in (logs or {}):
-            self.training_bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
 
 def arguments(
@@ -290,11 +280,3 @@ def arguments(
         # else Trainer splits each batch over all GPUs of the machine, unasked (DataParallel)
         made._n_gpu = min(made.n_gpu, 1)
     return made
-
-
-def _check_parameters(model: torch.nn.Module | None) -> None:
-    """No weight that is trained is NaN or infinite."""
-    assert model is not None
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
-            raise FloatingPointError(f"{name} holds NaN or infinite values; lower learning_rate")

@@ -1,7 +1,7 @@
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from posttrain.train.trainer import ProgressBar
+from posttrain.train.callbacks import ProgressBar
 
 NUM_STEPS = 200
 

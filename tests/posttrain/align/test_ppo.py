@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from posttrain.align import ppo
 from posttrain.align.forward import using
 from posttrain.align.ppo import Scale, normalise_value, reward_scores, sft_scale
-from posttrain.align.ppo_figures import held_out_figures
+from posttrain.align.ppo_figures import averages, check_rollout, held_out_figures
 from posttrain.align.ppo_update import (
     Learned,
     adam,
@@ -43,6 +43,7 @@ from posttrain.models.load import load_base
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.tracking import read_history
+from posttrain.train.finite import Tolerance
 
 RECIPE = PpoRecipe(
     num_iterations=2,
@@ -267,7 +268,7 @@ def test_alignment_22_a_nan_that_no_scale_mends_stops_the_stage(
     rollout = roll_out(actors, prompts[:8], 0, POLICY)
     learned = Learned(7, rollout, torch.full(rollout.mask_BT.shape, math.nan), rollout.value_BT)
     optimizer = adam(actors.policy_weights, RECIPE)
-    with pytest.raises(FloatingPointError, match="the policy's gradient norm is nan"):
+    with pytest.raises(FloatingPointError, match=r"policy's step on .*the gradient's norm nan"):
         update_policy(replace(actors, scaler=scaler), learned, range(8), optimizer, RECIPE)
 
 
@@ -312,10 +313,35 @@ def test_alignment_22_a_nan_stops_the_stage_before_a_weight_is_touched(
     rollout = roll_out(actors, prompts[:8], 0, POLICY)
     learned = Learned(7, rollout, torch.full(rollout.mask_BT.shape, math.nan), rollout.value_BT)
     with pytest.raises(
-        FloatingPointError, match=r"ppo iteration 7: the policy's gradient norm is nan"
+        FloatingPointError, match=r"ppo iteration 7, policy's step .* the loss is nan"
     ):
         update_policy(actors, learned, range(8), adam(actors.policy_weights, RECIPE), RECIPE)
     assert all(bool(torch.isfinite(weight).all()) for weight in actors.policy_weights)
+
+
+def test_alignment_22_a_borne_nan_leaves_the_step_out(
+    actors: Actors, prompts: list[list[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout, ids = roll_out(actors, prompts[:8], 0, POLICY), [f"q{index}" for index in range(8)]
+    nan_BT = torch.full(rollout.mask_BT.shape, math.nan)
+    learned = Learned(7, rollout, nan_BT, rollout.value_BT, ids, Tolerance(1))
+    optimizer = adam(actors.policy_weights, RECIPE)
+    before = [weight.clone() for weight in actors.policy_weights]
+    update_policy(actors, learned, [1, 5], optimizer, RECIPE)
+    assert "policy's step on prompts q1, q5: the loss is nan" in caplog.text
+    assert all(map(torch.equal, before, actors.policy_weights))
+    with pytest.raises(FloatingPointError, match="bad steps: 2, max_bad_steps: 1"):
+        update_policy(actors, learned, [1, 5], optimizer, RECIPE)
+
+
+def test_alignment_22_a_rollout_that_holds_no_numbers_names_its_prompts() -> None:
+    rollout = rollout_of([2, 3, 2], [1.0, math.nan, math.inf])
+    with pytest.raises(FloatingPointError, match="2 of 3 answers, to prompts q4, q9; lower"):
+        check_rollout(3, rollout, RECIPE, ["q1", "q4", "q9"])
+
+
+def test_averages_are_of_the_steps_that_were_done() -> None:
+    assert averages([{"loss": 1.0}, {"loss": math.nan}, {"loss": 2.0}])["loss"] == 1.5
 
 
 def test_alignment_22_exploding_kl_stops_the_stage(

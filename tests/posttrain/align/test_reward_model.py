@@ -1,5 +1,7 @@
 """The reward model's stage on a tiny world: what it learns, writes, refuses and resumes."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,6 +68,21 @@ def test_alignment_12_scores_before_saving_and_after_loading_are_equal(
     fresh.eval()
     assert_close(fresh(ids_BS, mask_BS).detach(), before_B, rtol=0, atol=1e-5)
     assert before_B.unique().numel() == 8
+
+
+def test_an_infinite_loss_whose_gradient_is_finite_names_its_row(
+    tokens: Tokens, domain: BaseModel, assistant: Policy, tmp_path: Path
+) -> None:
+    """A margin that no score can reach: the gradient of its loss is 1."""
+    pairs, _ = read_pairs(tokens, "train", END)
+    bad = replace(pairs[7], margin=math.inf)
+    recipe = RECIPE.model_copy(update={"batch_size": 1, "checkpoint_every_steps": 1})
+    checkpoints = Checkpoints(tmp_path)
+    pairs = [*pairs[:4], bad, *pairs[8:12]]
+    trainer = RewardTrainer(new_judge(domain, assistant), pairs, recipe, checkpoints, pad_id=0)
+    told = rf"reward_model step \d+: the loss is .*: batch 1 of 1 \(loss inf\): rows {bad.id} \("
+    with pytest.raises(FloatingPointError, match=told):
+        trainer.run(recipe, checkpoints, Curves(tmp_path, "reward_model"))
 
 
 CPU = torch.device("cpu")

@@ -4,6 +4,7 @@ import pytest
 
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
+from tests.faults import Injected
 
 
 def checkpoint(root: Path, step: int) -> Path:
@@ -28,8 +29,11 @@ def test_the_newest_whole_checkpoint_is_found_and_older_ones_go(tmp_path: Path) 
     ]
 
 
+@pytest.mark.fault("Training", "a checkpoint is damaged", "each way once, in one file")
 @pytest.mark.parametrize("damage", ["flip", "truncate", "unseal", "remove", "add"])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, injected: Injected, damage: str
+) -> None:
     checkpoint(tmp_path, 1)
     newest = checkpoint(tmp_path, 2)
     file = newest / "model.safetensors"
@@ -43,6 +47,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
         file.unlink()
     else:
         (newest / "extra").write_bytes(b"x")
+    injected.add(lost=Checkpoints(tmp_path).newest() != tmp_path / "checkpoint-1")
     assert Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-1"
 
 

@@ -9,31 +9,22 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from posttrain.artifacts import BaseModel, Policy, Records, Tokens
-from posttrain.data.template import template
-from posttrain.data.tokenize import tokenize
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.facts import Reference
 from posttrain.models.load import load_base, load_policy
 from posttrain.models.seal import seal
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.sft import SftRecipe
-from posttrain.recipe.template import TemplateRecipe
-from posttrain.recipe.tokenize import TokenizeRecipe
 from posttrain.recipe.train import LoraRecipe
 from posttrain.tracking import read_history
 from posttrain.train import base_finetune, sft
 from posttrain.train.interrupt import Interrupted
 from posttrain.train.trainer import GuardedTrainer
+from tests.faults import Injected
 
 FAST = {"learning_rate": 1e-2, "num_epochs": 3, "batch_size": 2, "log_every_steps": 2}
 LORA = LoraRecipe(rank=4, alpha=8)
-
-
-@pytest.fixture
-def tokens(records: Records, base: BaseModel) -> Tokens:
-    chats = template(records, base, TemplateRecipe())
-    return tokenize(chats, base, TokenizeRecipe(max_length=64, block_size=64))
 
 
 def test_full_base_ft_makes_a_new_base_that_knows_more(tokens: Tokens, base: BaseModel) -> None:
@@ -117,7 +108,7 @@ def test_nan_is_seen_at_its_step(
         return loss * float("nan") if self.state.global_step == 3 else loss
 
     monkeypatch.setattr(GuardedTrainer, "compute_loss", poisoned)
-    with pytest.raises(FloatingPointError, match="step 4: the gradient's norm is nan"):
+    with pytest.raises(FloatingPointError, match="step 4: the loss is NaN or infinite"):
         base_finetune.train(tokens, base, BaseFinetuneRecipe(method="full", **FAST))
 
 
@@ -145,6 +136,7 @@ def lora_sft(tokens: Tokens, base: BaseModel) -> Policy:
     return sft.train(tokens, base, SftRecipe(method="lora", lora=LORA, max_steps=7, **FAST))
 
 
+@pytest.mark.fault("Training", "a stage is asked to end", "SIGTERM within a step, the last one too")
 @pytest.mark.parametrize("train", [full_base_ft, lora_sft])
 @pytest.mark.parametrize("last", [5, 7])
 def test_sigterm_saves_and_never_counts_as_success(
@@ -153,6 +145,7 @@ def test_sigterm_saves_and_never_counts_as_success(
     train: Callable[[Tokens, BaseModel], BaseModel | Policy],
     last: int,
     monkeypatch: pytest.MonkeyPatch,
+    injected: Injected,
 ) -> None:
     """In the last of seven steps, too; the same call then ends in the same bits."""
     whole = train(tokens, base)
@@ -170,6 +163,7 @@ def test_sigterm_saves_and_never_counts_as_success(
     resumed = train(tokens, base)
     hashes = [made.manifest.files for made in (whole, resumed)]
     weights = [{n: h for n, h in one.items() if n.endswith(".safetensors")} for one in hashes]
+    injected.add(lost=weights[0] != weights[1])
     assert weights[0] == weights[1]
     curves = [[p["step"] for p in read_history(made.path)] for made in (whole, resumed)]
     assert curves[0] == curves[1]

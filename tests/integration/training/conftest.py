@@ -1,13 +1,13 @@
-"""Stages killed outright (SIGKILL) at random moments end, run again, in the bytes of no kill."""
+"""Six stages on a tiny world, in processes that a test may kill or break from within."""
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,18 @@ from transformers import PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel, Folder, Policy, RewardModel, Tokens
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
+from posttrain.recipe.dpo import DpoRecipe
 from posttrain.recipe.ppo import PpoRecipe
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.section import Section
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.train import LoraRecipe
-from tests.faults import Injected, times
 from tests.posttrain.align import conftest as tiny
 
-pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
 
-ROOT = Path(__file__).parent.parent.parent
-KILLS = range(times(quick=1, few=4, full=50))
-
-# the tiny world of alignment's tests: their fixtures are this module's too
+# the tiny world of alignment's tests: their fixtures are these tests' too
 tokenizer, domain, assistant = tiny.tokenizer, tiny.domain, tiny.assistant
 tokens, reward = tiny.tokens, tiny.reward
 
@@ -58,6 +55,7 @@ KINDS: dict[str, type[Folder[Any]]] = {
     "reward_model": RewardModel,
     "ppo": Policy,
     "self_critique": Policy,
+    "dpo": Policy,
 }
 
 
@@ -85,10 +83,11 @@ def sections(constitution: Path) -> dict[str, Section]:
             held_out_set="revision",
         ),
         "self_critique": SelfCritiqueRecipe(**FITTING, **revising),
+        "dpo": DpoRecipe(**FITTING, max_new_tokens=8, held_out_set="rollout"),
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def world(
     tokenizer: PreTrainedTokenizerFast,
     domain: BaseModel,
@@ -122,21 +121,29 @@ def corpus(tokenizer: PreTrainedTokenizerFast) -> list[dict[str, Any]]:
 class Runner:
     """A process with everything imported, whose children run stages."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], world: Path) -> None:
         self.process = process
+        self.world = world
 
-    def run(self, stage: str, world: Path, work: Path, seconds: float | None = None) -> int:
-        """What became of the stage: 0 after success, -9 where its seconds were over first."""
+    def run(self, stage: str, work: Path, **more: Any) -> int:
+        """What became of the stage: an exit status, or a signal's number below zero.
+
+        Args:
+            stage: its name.
+            work: folder of its own.
+            more: `signal` and `seconds` until it comes; `fault` for `inject.py`; `stop_at`, the
+                checkpoint after which `signal` comes.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = [stage, str(world), str(work), seconds]
+        order = {"stage": stage, "world": str(self.world), "work": str(work), **more}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
+@pytest.fixture(scope="session")
+def runner(world: Path) -> Iterator[Runner]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -147,7 +154,7 @@ def runner() -> Iterator[Runner]:
     command = [sys.executable, str(Path(__file__).parent / "run_stage.py")]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
-        yield Runner(process)
+        yield Runner(process, world)
         assert process.stdin is not None
         process.stdin.close()
 
@@ -163,55 +170,44 @@ def weights(artifact: Folder[Any]) -> dict[str, bytes]:
 
 
 def log_of(work: Path) -> str:
-    return (work / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
+    """What its processes wrote."""
+    return (work / "log").read_text(encoding="utf-8", errors="replace")
 
 
-Whole = Callable[[str], tuple[Folder[Any], float]]
+@dataclass(frozen=True)
+class Made:
+    """What a stage makes that nothing disturbs, and how long it takes."""
+
+    artifact: Folder[Any]
+    seconds: float
+
+    def is_equalled(self, stage: str, work: Path) -> bool:
+        """Whether another run made the same bytes, and left no checkpoint."""
+        found = made(stage, work)
+        return (
+            weights(found) == weights(self.artifact)
+            and found.content_hash() == self.artifact.content_hash()
+            and not list(work.glob("checkpoints/*/checkpoint-*"))
+        )
 
 
-@pytest.fixture(scope="module")
-def whole(runner: Runner, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """What a stage makes that nothing kills, and its seconds."""
-    known: dict[str, tuple[Folder[Any], float]] = {}
+Whole = Callable[[str], Made]
 
-    def run(stage: str) -> tuple[Folder[Any], float]:
+
+@pytest.fixture(scope="session")
+def whole(runner: Runner, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """What a stage makes that nothing disturbs, once a session."""
+    known: dict[str, Made] = {}
+
+    def run(stage: str) -> Made:
         if stage not in known:
             for _ in range(2):  # the second is timed without what a machine does but once
                 work = tmp_path_factory.mktemp(stage)
                 begun = time.monotonic()
-                status = runner.run(stage, world, work)
+                status = runner.run(stage, work)
                 seconds = time.monotonic() - begun
                 assert status == 0, log_of(work)
-            known[stage] = made(stage, work), seconds
+            known[stage] = Made(made(stage, work), seconds)
         return known[stage]
 
     return run
-
-
-@pytest.mark.fault("Training", "a stage is killed", "SIGKILL at a random moment, five stages")
-@pytest.mark.parametrize("kill", KILLS)
-@pytest.mark.parametrize("stage", list(KINDS))
-def test_a_killed_stage_ends_in_the_same_bytes(
-    runner: Runner,
-    world: Path,
-    whole: Whole,
-    tmp_path: Path,
-    injected: Injected,
-    stage: str,
-    kill: int,
-) -> None:
-    expected, seconds = whole(stage)
-    moment = seconds * (kill + random.Random(f"{stage} {kill}").random()) / len(KILLS)
-    for attempt in range(8):  # one that was over before its kill came is no kill
-        work = tmp_path / f"{stage}-{attempt}"
-        status = runner.run(stage, world, work, moment)
-        if status != 0:
-            break
-        moment /= 1.3
-    assert status == -9, log_of(work)
-    assert runner.run(stage, world, work) == 0, log_of(work)
-    found = made(stage, work)
-    injected.add(lost=weights(found) != weights(expected))
-    assert weights(found) == weights(expected)
-    assert found.content_hash() == expected.content_hash()
-    assert not list(work.glob("checkpoints/*/checkpoint-*"))
