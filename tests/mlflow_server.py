@@ -1,6 +1,7 @@
 """An MLflow server of a test's own on loopback, that can be killed, stopped and started again."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -69,9 +70,10 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
-    """A running server whose state lies in `folder`."""
+def mlflow_server(folder: Path, migrated: Path) -> Iterator[MlflowServer]:
+    """A running server whose state lies in `folder`; it begins with a copy of a database."""
     folder.mkdir(parents=True)
+    shutil.copy(migrated, folder / "mlflow.db")
     server = MlflowServer(folder)
     try:
         server.start()
