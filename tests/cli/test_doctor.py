@@ -1,5 +1,6 @@
 """`posttrain doctor` finds a run that was really killed, and lets a live one be."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,11 +17,23 @@ from tests.faults import Injected, times
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 300
-STATUSES = """
+ASK = """
+import json, sys
+from contextlib import redirect_stdout
+from io import StringIO
+from cli.doctor import doctor
 from zenml.client import Client
-for run in Client().list_pipeline_runs(hydrate=True).items:
-    print("RUN", run.name, run.status.value, *(step.status.value for step in run.steps.values()))
+
+def said(dry_run):
+    with redirect_stdout(StringIO()) as out:
+        doctor(dry_run)
+    runs = Client().list_pipeline_runs(hydrate=True).items
+    states = {r.name: [r.status.value, *(s.status.value for s in r.steps.values())] for r in runs}
+    return out.getvalue(), states
+
+print(json.dumps([said(True), said(False), said(False)]))
 """
+"""Three times in one process: to look, to mark, and to look again."""
 
 pytestmark = pytest.mark.slow
 
@@ -41,9 +54,12 @@ class Store:
             "COLUMNS": "300",
         }
 
-    def say(self, *words: str) -> str:
+    def doctor(self) -> list[tuple[str, dict[str, list[str]]]]:
+        """Each time what it said, and run -> its status and its steps' after that."""
+        script = self.folder / "ask.py"
+        script.write_text(ASK)
         done = subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, str(script)],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -51,17 +67,8 @@ class Store:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def doctor(self, *words: str) -> str:
-        return self.say("-c", "from cli.main import main; main()", "doctor", *words)
-
-    def statuses(self) -> dict[str, list[str]]:
-        """Run -> its status, and its steps'."""
-        script = self.folder / "statuses.py"
-        script.write_text(STATUSES)
-        lines = [line.split() for line in self.say(str(script)).splitlines()]
-        return {words[1]: words[2:] for words in lines if words and words[0] == "RUN"}
+        found: list[tuple[str, dict[str, list[str]]]] = json.loads(done.stdout.splitlines()[-1])
+        return found
 
     def start(self, notes: Path) -> "subprocess.Popen[bytes]":
         with (self.folder / "log").open("ab") as log:
@@ -109,31 +116,20 @@ def test_a_killed_run_is_marked_and_a_live_one_is_not(
         dead = {file.read_text("utf-8") for file in tmp_path.glob("killed-*")}
         running = (tmp_path / "live").read_text("utf-8")
 
-        told = store.doctor("--dry-run")
-        assert set(store.statuses()) == {*dead, running}
-        assert all(status == ["running"] * 2 for status in store.statuses().values())
-        assert "would be marked" in told
+        looked, marked, again = store.doctor()
+        assert looked[1] == {name: ["running"] * 2 for name in (*dead, running)}
+        assert "would be marked" in looked[0]
 
-        told = store.doctor()
         expected = {name: ["failed"] * 2 for name in dead} | {running: ["running"] * 2}
-        found = store.statuses()
-        injected.add(len(dead), lost=sum(found[name] != expected[name] for name in expected))
-        assert found == expected
+        injected.add(len(dead), lost=sum(marked[1][name] != expected[name] for name in expected))
+        assert marked[1] == expected
         assert store.tracked() == {name: {"FAILED"} for name in dead} | {running: {"RUNNING"}}
-        assert f"cd {tmp_path} && waiting_run.py" in told
-        assert f"process {live.pid} runs it; left alone" in told
-        assert "unfinished runs: 1; of a process that is gone: 0" in store.doctor()
+        assert f"go on: cd {tmp_path} && waiting_run.py" in marked[0]
+        assert f"process {live.pid} runs it; left alone" in marked[0]
+        assert "unfinished runs: 1; of a process that is gone: 0" in again[0]
+        metrics = [run.data.metrics for run in MlflowClient(store.uri).search_runs(["0"])]
+        assert metrics.count({"train/loss": 1.0, "result/steps": 3.0}) == len(dead) + 1
+        assert len(list((tmp_path / "work" / "spool").glob("*.jsonl"))) == 1  # the live one's
     finally:
         live.kill()
         live.wait()
-
-
-def test_what_a_killed_run_had_no_time_to_tell_is_sent(store: Store, tmp_path: Path) -> None:
-    """The spool's thread gathers for half a second: a kill before that leaves a line."""
-    killed = store.start(tmp_path / "killed")
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    store.doctor()
-    metrics = [run.data.metrics for run in MlflowClient(store.uri).search_runs(["0"])]
-    assert {"train/loss": 1.0, "result/steps": 3.0} in metrics
-    assert not list((tmp_path / "work" / "spool").glob("*.jsonl"))
