@@ -30,6 +30,7 @@ from posttrain.cost import keep, measuring
 from posttrain.recipe.section import Section
 from posttrain.reports import StepCost
 from posttrain.silence import SILENT, impatient
+from posttrain.spool_file import Line
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -90,10 +91,10 @@ class ActiveRun(Section):
         """Log into it from here on; its beginning and its end stay with its owner."""
         _JOINED.append(self)
 
-    def line(self, **what: Any) -> spool.Line:
+    def line(self, **what: Any) -> Line:
         """What it is told now."""
         now = time.time_ns() // 10**6
-        return spool.Line(**self.model_dump(), milliseconds=now, **what)
+        return Line(**self.model_dump(), milliseconds=now, **what)
 
 
 _JOINED: list[ActiveRun] = []

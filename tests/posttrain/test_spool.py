@@ -20,6 +20,7 @@ from posttrain import spool
 from posttrain.artifacts import BaseModel, Records
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.train import LoraRecipe
+from posttrain.spool_file import Line, SpoolFile
 from posttrain.tracking import read_history
 from posttrain.train import sft
 from tests.faults import Injected, times
@@ -83,13 +84,11 @@ def test_a_line_that_is_sent_twice_is_one_point(uri: str) -> None:
     run = new_run(uri)
     for step in range(5):
         values = {"train/loss": float("nan") if step == 3 else 0.5}
-        spool.put(
-            spool.Line(tracking_uri=uri, run_id=run, milliseconds=7, step=step, metrics=values)
-        )
+        spool.put(Line(tracking_uri=uri, run_id=run, milliseconds=7, step=step, metrics=values))
     assert spool.flush()
     (mark,) = spool.folder().glob("*.sent")
     mark.unlink()
-    file = spool.SpoolFile(mark.with_suffix(".jsonl"))
+    file = SpoolFile(mark.with_suffix(".jsonl"))
     assert file.send() == 5
     assert [step for step, _ in points(uri, run)] == [0, 1, 2, 3, 4]
 
@@ -97,7 +96,7 @@ def test_a_line_that_is_sent_twice_is_one_point(uri: str) -> None:
 def test_a_line_that_mlflow_refuses_is_kept_apart(uri: str) -> None:
     run = new_run(uri)
     for name in ("good", "bad\nname", "better"):
-        spool.put(spool.Line(tracking_uri=uri, run_id=run, milliseconds=1, metrics={name: 1.0}))
+        spool.put(Line(tracking_uri=uri, run_id=run, milliseconds=1, metrics={name: 1.0}))
     assert spool.flush()
     assert MlflowClient(uri).get_run(run).data.metrics == {"good": 1.0, "better": 1.0}
     (refused,) = spool.folder().glob("*.refused")
@@ -106,13 +105,14 @@ def test_a_line_that_mlflow_refuses_is_kept_apart(uri: str) -> None:
 
 def test_half_a_line_of_a_killed_process_is_no_line(uri: str) -> None:
     run = new_run(uri)
-    line = spool.Line(tracking_uri=uri, run_id=run, milliseconds=1, metrics={"train/loss": 2.0})
+    line = Line(tracking_uri=uri, run_id=run, milliseconds=1, metrics={"train/loss": 2.0})
     spool.folder().mkdir(parents=True)
     whole = line.model_dump_json() + "\n"
-    (spool.folder() / "1-dead.jsonl").write_text(whole + whole[:40], "utf-8")
+    (spool.folder() / "1-dead.jsonl").write_text("\0\0\n" + whole + whole[:40], "utf-8")
     assert spool.send_left() == 0
     assert points(uri, run) == [(0, 2.0)]
-    assert not list(spool.folder().iterdir())
+    (refused,) = spool.folder().iterdir()
+    assert refused.read_bytes() == b"\0\0\n"
 
 
 @pytest.mark.fault(
@@ -153,7 +153,7 @@ class Clock:
         self.waited = 0.0
         put = spool.put
 
-        def timed(line: spool.Line) -> None:
+        def timed(line: Line) -> None:
             begun = time.perf_counter()
             put(line)
             self.waited += time.perf_counter() - begun
