@@ -22,6 +22,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 400
 
+ZENML_ASKS_FOR_SECONDS = 25
+"""ZenML's client asks a server that is away six times, in about 30 s."""
+
 
 def environment(folder: Path) -> dict[str, str]:
     return os.environ | {
@@ -88,8 +91,14 @@ def test_a_restart_of_zenmls_server_costs_a_run_nothing(tmp_path: Path, injected
             run, log = begun(server, tmp_path, attempt)
             server.kill()
             (tmp_path / f"away-{attempt}").touch()
-            server.start()  # ZenML's client asks again for about 30 s
+            since = time.monotonic()
+            server.start()
+            away = time.monotonic() - since
             ended = run.wait(PATIENCE_SECONDS)
+            if ended != 0:  # the machine is too busy for a quick start: the same command goes on
+                assert away > ZENML_ASKS_FOR_SECONDS, log.read_text("utf-8")[-3000:]
+                run, log = begun(server, tmp_path, attempt)
+                ended = run.wait(PATIENCE_SECONDS)
             injected.add(lost=ended != 0)
             assert ended == 0, log.read_text("utf-8")[-3000:]
 
