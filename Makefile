@@ -107,10 +107,11 @@ $(STATE)/checkov/ready:
 	@$(STATE)/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
-# Put together in .venv: steps in containers write to the state, and this is run here.
+# Put together in .venv: steps in containers write to the state, and this is run here. A name of its
+# own: two makes may be at it.
 $(STATE)/env: .venv/ready Makefile
 	@mkdir -p $(STATE)
-	@{ \
+	@new=.venv/env.$$$$ && { \
 	  echo '# Written by make; `. .posttrain/env` points ZenML and MLflow at this checkout.'; \
 	  echo 'export PATH="$(CURDIR)/.venv/bin:$$PATH"'; \
 	  echo 'export ZENML_CONFIG_PATH="$(CURDIR)/$(STATE)/zenml"'; \
@@ -124,6 +125,5 @@ $(STATE)/env: .venv/ready Makefile
 	  echo 'export TOKENIZERS_PARALLELISM=false HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1'; \
 	  echo 'export MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false HF_UPDATE_DOWNLOAD_COUNTS=0'; \
 	  echo 'export OMP_WAIT_POLICY=PASSIVE'; \
-	} > .venv/env
-	@. .venv/env && $(BIN)/posttrain stack embedded --state $(STATE)
-	@mv .venv/env $@
+	} > $$new && . $$new && $(BIN)/posttrain stack embedded --state $(STATE) && mv $$new $@ || \
+	  { rm -f $$new; exit 1; }

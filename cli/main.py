@@ -7,6 +7,7 @@ import typer
 from cli.chat import chat
 from cli.check import check
 from cli.dashboard import dashboard
+from cli.doctor import doctor
 from cli.export import export
 from cli.generate import generate
 from cli.init import init
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 BEFORE_A_RUN = (init, check, pin, pin_images, schema)
-AFTER_A_RUN = (report, lineage, review, dashboard, chat, generate, export)
+AFTER_A_RUN = (report, doctor, lineage, review, dashboard, chat, generate, export)
 for command in (*BEFORE_A_RUN, *AFTER_A_RUN):
     app.command()(command)
 app.add_typer(preferences, name="preferences")

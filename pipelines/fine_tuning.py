@@ -5,6 +5,7 @@ from zenml import pipeline
 from posttrain.recipe import Recipe
 from steps._alerts import on_failure
 from steps._caching import on_base, on_champion, on_data, on_tasks
+from steps._started import started_by
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
 from steps.evaluate import evaluate
@@ -17,7 +18,7 @@ from steps.tokenize import tokenize
 from steps.validate import validate
 
 
-@pipeline(on_failure=on_failure)
+@pipeline(on_failure=on_failure, extra=started_by())
 def fine_tuning(recipe: Recipe) -> None:
     """Ingest, fine-tune, measure, promote."""
     raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)

@@ -7,6 +7,7 @@ from zenml import pipeline
 from posttrain.recipe import PostTrainingRecipe
 from steps._alerts import on_failure
 from steps._caching import on_base, on_champion, on_constitution, on_data, on_tasks
+from steps._started import started_by
 from steps.ai_preferences import ai_preferences
 from steps.base_finetune import base_finetune
 from steps.base_model import base_model
@@ -26,7 +27,7 @@ from steps.tokenize import tokenize
 from steps.validate import validate
 
 
-@pipeline(on_failure=on_failure)
+@pipeline(on_failure=on_failure, extra=started_by())
 def post_training(recipe: PostTrainingRecipe) -> None:
     """Ingest, fine-tune, align, measure, promote."""
     raw = ingest.with_options(cache_policy=on_data(recipe.ingest))(recipe.ingest)

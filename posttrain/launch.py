@@ -26,7 +26,7 @@ from accelerate import PartialState
 from pydantic import TypeAdapter
 
 import posttrain
-from posttrain import cost
+from posttrain import cost, spool
 from posttrain.failures import Failure, first_failure
 from posttrain.models.device import device
 from posttrain.recipe.section import Section
@@ -85,13 +85,12 @@ def _in(
     runtime.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="launch-", dir=runtime.work.resolve()) as name:
         folder = Path(name)
-        active = write_job(folder / JOB, train, *args, **kwargs).active_run
+        write_job(folder / JOB, train, *args, **kwargs)
         _write_config(folder, number, on_cpu=device(runtime).type == "cpu")
         try:
             _start_and_wait(train.__module__, folder, _environment(runtime, number), number)
         finally:
-            if active is not None:
-                active.reopen()
+            spool.send_left()  # what the processes had no time for
         for file in folder.glob(f"*.{COUNTS}"):
             meter.add(cost.Counts.model_validate_json(file.read_bytes()))
         made = (folder / RESULT).read_bytes()

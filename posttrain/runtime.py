@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from posttrain.recipe.section import Section
 
@@ -46,6 +46,10 @@ class Runtime(Section):
 
     cache: Path = Path(".posttrain/cache")
     """Merged bases and the like; may be deleted at any time."""
+
+    patience_seconds: PositiveFloat = 300
+    """How long a step waits for a tracking server or a registry that does not answer, where it
+    cannot go on without; training does not wait."""
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -1,8 +1,9 @@
 """One way to record a curve: a line in the stage's `history.jsonl`, and the active MLflow run.
 
 The run is ZenML's: its experiment tracker opens one a step. Without one (a notebook, a test) only
-the file is written. Each point is logged when it is known, so that MLflow's UI shows a stage while
-it trains. Each stage has a run of its own, so names say what is measured and not of which stage:
+the file is written. Each point goes to the spool when it is known, and from there to MLflow within
+a second or as soon as it answers, so that its UI shows a stage while it trains and training waits
+for nobody. Each stage has a run of its own, so names say what is measured and not of which stage:
 MLflow lays one stage's curve over another's (docs/tracking.md).
 
 `train/loss`        a step of gradient training: Base FT, SFT, reward model, DPO, self-critique
@@ -14,18 +15,22 @@ MLflow lays one stage's curve over another's (docs/tracking.md).
 """
 
 import json
+import logging
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import mlflow
 
-from posttrain import processes
+from posttrain import processes, spool
 from posttrain.artifacts import HISTORY
 from posttrain.cost import keep, measuring
 from posttrain.recipe.section import Section
 from posttrain.reports import StepCost
+from posttrain.silence import SILENT, impatient
+from posttrain.spool_file import Line
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -37,6 +42,8 @@ EVAL = "eval_"
 """How Trainer names what it measures on held-out rows."""
 
 MEBIBYTE = 2**20
+
+log = logging.getLogger(__name__)
 
 
 class Curves:
@@ -55,9 +62,8 @@ class Curves:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **finite}) + "\n")
-        if mlflow.active_run() is not None:
-            named = {metric_name(self.group, name): value for name, value in figures.items()}
-            mlflow.log_metrics(named, step=step)
+        named = {metric_name(self.group, name): value for name, value in figures.items()}
+        _tell(step=step, metrics=named)
 
 
 def metric_name(group: str, figure: str) -> str:
@@ -75,20 +81,30 @@ class ActiveRun(Section):
 
     @classmethod
     def find(cls) -> "ActiveRun | None":
-        """This process's run."""
+        """This process's run, or the one that it joined."""
         run = mlflow.active_run()
         if run is None:
-            return None
+            return _JOINED[-1] if _JOINED else None
         return cls(tracking_uri=mlflow.get_tracking_uri(), run_id=run.info.run_id)
 
     def join(self) -> None:
-        """Log into it from here on."""
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.start_run(run_id=self.run_id)
+        """Log into it from here on; its beginning and its end stay with its owner."""
+        _JOINED.append(self)
 
-    def reopen(self) -> None:
-        """A process that joined it marks it as finished when it ends: its owner decides that."""
-        mlflow.MlflowClient(self.tracking_uri).update_run(self.run_id, status="RUNNING")
+    def line(self, **what: Any) -> Line:
+        """What it is told now."""
+        now = time.time_ns() // 10**6
+        return Line(**self.model_dump(), milliseconds=now, **what)
+
+
+_JOINED: list[ActiveRun] = []
+
+
+def _tell(**what: Any) -> None:
+    """Leave something for the active MLflow run with the spool."""
+    run = ActiveRun.find()
+    if run is not None:
+        spool.put(run.line(**what))
 
 
 def log_parameters(stage: str, parameters: Mapping[str, object]) -> None:
@@ -96,18 +112,13 @@ def log_parameters(stage: str, parameters: Mapping[str, object]) -> None:
 
     MLflow's parameters are immutable: a retried step leaves what its first attempt wrote.
     """
-    run = mlflow.active_run()
-    if run is None:
-        return
-    known = mlflow.get_run(run.info.run_id).data.params
     named = {f"{stage}.{name}": str(value)[:500] for name, value in parameters.items()}
-    mlflow.log_params({name: value for name, value in named.items() if name not in known})
+    _tell(parameters=named)
 
 
 def log_figures(group: str, figures: Mapping[str, float]) -> None:
     """Record figures that are no curve in the active MLflow run, as `group/name`."""
-    if mlflow.active_run() is not None:
-        mlflow.log_metrics({f"{group}/{name}": value for name, value in figures.items()})
+    _tell(metrics={f"{group}/{name}": value for name, value in figures.items()})
 
 
 def log_cost(cost: StepCost) -> None:
@@ -128,10 +139,25 @@ def tracked(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Res
     return made
 
 
+def end_runs(status: Literal["FINISHED", "FAILED"]) -> None:
+    """End the active MLflow run and those that it lies in, now or when MLflow answers.
+
+    What a step made is not stored yet when it ends: a server that is silent must not cost it.
+    """
+    spool.flush()
+    while (run := mlflow.active_run()) is not None:
+        told = ActiveRun(tracking_uri=mlflow.get_tracking_uri(), run_id=run.info.run_id)
+        try:
+            with impatient():
+                mlflow.end_run(status)  # it is active no more, answer or not
+        except SILENT as error:
+            log.warning("MLflow does not answer, a run's end is told later: %s", error)
+            spool.put(told.line(ended=status))
+
+
 def log_page(name: str, page: str) -> None:
     """Keep a page with the active MLflow run, whose UI shows it under "Artifacts"."""
-    if mlflow.active_run() is not None:
-        mlflow.log_text(page, name)
+    _tell(page=(name, page))
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:

@@ -2,3 +2,4 @@
 
 from steps import _folders as _folders
 from steps import _reports as _reports
+from steps import _tracker as _tracker

@@ -9,6 +9,7 @@ from posttrain.recipe.promotion import PromotionRecipe
 from posttrain.reports import Evaluation
 from steps._alerts import alert
 from steps._lineage import who
+from steps._started import go_on
 
 
 @step(enable_cache=False)
@@ -18,8 +19,9 @@ def promote(
     """Check the limits and the champion; move the alias or say why not."""
     from posttrain.registry.promote import promote
     from posttrain.registry.refusal import PromotionRefused, why
+    from posttrain.silence import outlast
 
-    promotion = promote(version, evaluation, recipe, who())
+    promotion = outlast(go_on(), promote, version, evaluation, recipe, who())
     if promotion.refused:
         if recipe.on_refusal == "fail":
             save_artifact(promotion, "promotion")  # a failed step's outputs are lost

@@ -9,6 +9,7 @@ from posttrain.decisions import RegisteredVersion
 from posttrain.recipe.registration import RegistrationRecipe
 from posttrain.reports import Evaluation
 from steps._lineage import origin
+from steps._started import go_on
 
 
 @step(enable_cache=False)
@@ -17,5 +18,6 @@ def register(
 ) -> Annotated[RegisteredVersion, "version"]:
     """Register the policy with its base; the same content is the same version."""
     from posttrain.registry.register import register
+    from posttrain.silence import outlast
 
-    return register(domain, aligned, evaluation, recipe, origin())
+    return outlast(go_on(), register, domain, aligned, evaluation, recipe, origin())

@@ -17,11 +17,45 @@ PATIENCE_SECONDS = 120
 
 
 class ZenMLServer:
-    """Where it is, and the password of its one user, `default`."""
+    """Where it is, and the password of its one user, `default`; it can be killed and come back."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{self.port}"
         self.password = secrets.token_hex(16)
+        self.key = secrets.token_hex(32)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("ZENML_STORE")}
+        environment = {
+            **inherited,
+            "ZENML_CONFIG_PATH": str(self.folder),
+            "ZENML_ANALYTICS_OPT_IN": "false",
+            "ZENML_SERVER": "true",
+            "ZENML_SERVER_AUTH_SCHEME": "OAUTH2_PASSWORD_BEARER",
+            "ZENML_SERVER_AUTO_ACTIVATE": "true",
+            "ZENML_SERVER_JWT_SECRET_KEY": self.key,
+            "ZENML_DEFAULT_USER_PASSWORD": self.password,
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "uvicorn", APP, "--port", str(self.port)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        _wait(self, self.process, self.folder / "server.log")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     def client(self, folder: Path) -> dict[str, str]:
         """The environment of a client who is logged in, with state of its own in `folder`."""
@@ -40,34 +74,15 @@ class ZenMLServer:
 @contextmanager
 def zenml_server(folder: Path) -> Iterator[ZenMLServer]:
     """A server whose state lies in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = ZenMLServer(port)
     folder.mkdir(parents=True)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("ZENML_STORE")},
-        "ZENML_CONFIG_PATH": str(folder),
-        "ZENML_ANALYTICS_OPT_IN": "false",
-        "ZENML_SERVER": "true",
-        "ZENML_SERVER_AUTH_SCHEME": "OAUTH2_PASSWORD_BEARER",
-        "ZENML_SERVER_AUTO_ACTIVATE": "true",
-        "ZENML_SERVER_JWT_SECRET_KEY": secrets.token_hex(32),
-        "ZENML_DEFAULT_USER_PASSWORD": server.password,
-    }
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", APP, "--port", str(port)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
+    server = ZenMLServer(folder)
     try:
-        _wait(server, process, folder / "server.log")
+        server.start()
         yield server
     finally:
-        process.terminate()
-        process.wait(30)
+        if server.process is not None:
+            server.process.terminate()
+            server.process.wait(30)
 
 
 def _wait(server: ZenMLServer, process: "subprocess.Popen[bytes]", log: Path) -> None:

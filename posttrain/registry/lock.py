@@ -141,6 +141,14 @@ def exclusive(
         _release(lease)
 
 
+def held(client: MlflowClient, name: str) -> str | None:
+    """Who holds the lock of a registered model now, since when and for how long; None: nobody."""
+    highest = _highest(client, name)
+    if highest is None or RELEASED in highest.tags:
+        return None
+    return f"{_holder(highest)}, for {highest.tags[LEASE]} s at most"
+
+
 def _acquire(
     client: MlflowClient, name: str, who: str, lease_seconds: float, patience_seconds: float
 ) -> Lease:

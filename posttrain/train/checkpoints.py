@@ -24,6 +24,7 @@ from posttrain.hashes import sha256, sha256_of
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 from posttrain.train.shortage import DiskFull, checkpoint_bytes, out_of_space
+from posttrain.train.slots import own
 
 SEAL = "seal.json"
 PREFIX = "checkpoint-"
@@ -211,10 +212,10 @@ def checkpoints_of(stage: str, recipe: Section, *inputs: Folder[Any]) -> Checkpo
     remote = "://" in root
     # the main process's: of a URL's checkpoints each process would have a folder of its own
     folder = processes.by_main(
-        lambda: (runtime.work / "checkpoints" if remote else Path(root)).resolve() / name
+        lambda: own((runtime.work / "checkpoints" if remote else Path(root)).resolve() / name)
     )
     folder.mkdir(parents=True, exist_ok=True)
-    return Checkpoints(folder, f"{root.rstrip('/')}/{name}" if remote else None)
+    return Checkpoints(folder, f"{root.rstrip('/')}/{folder.name}" if remote else None)
 
 
 def _newest_first(names: Any) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from posttrain import spool
 from posttrain.artifacts import BaseModel, Records
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.train import LoraRecipe
@@ -68,6 +69,7 @@ def test_stages_share_their_names(active: "mlflow.ActiveRun", uri: str, tmp_path
     Curves(tmp_path / "sft", "sft").log(1, {"loss": 2.0, "eval_loss": 1.5})
     Curves(tmp_path / "reward", "reward_model").log(2, {"loss": 0.5})
     Curves(tmp_path / "rlaif", "rlaif", "ppo").log(3, {"kl": 0.1})
+    assert spool.flush()
     client, run = MlflowClient(uri), active.info.run_id
     points = {
         name: [(point.step, point.value) for point in client.get_metric_history(run, name)]
@@ -94,6 +96,7 @@ def test_cost_and_page_lie_in_the_run(active: "mlflow.ActiveRun", uri: str) -> N
     log_cost(cost)
     log_figures("result", {"steps": 9.0})
     log_page("report.html", "<p>말씀</p>")
+    assert spool.flush()
     client, run = MlflowClient(uri), active.info.run_id
     assert client.get_run(run).data.metrics == {
         "cost/wall_seconds": 2.5,

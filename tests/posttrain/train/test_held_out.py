@@ -12,6 +12,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from posttrain import spool
 from posttrain.artifacts import BaseModel, Policy, Records, Tokens
 from posttrain.data.template import template
 from posttrain.data.tokenize import tokenize
@@ -161,6 +162,7 @@ def test_the_run_tracks_the_figure_of_each_epoch_and_the_kernels(
 ) -> None:
     with mlflow.start_run() as run:
         policy = sft.train(tokens, base, recipe())
+    assert spool.flush()
     logged = registry.get_metric_history(run.info.run_id, "eval/loss")
     assert [(point.step, point.value) for point in logged] == points(policy)
     kernels = registry.get_run(run.info.run_id).data.params["sft.kernels"]
