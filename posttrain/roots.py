@@ -42,36 +42,36 @@ def check(path: str | Path, field: str) -> Path:
     """
     text = str(path)
     if "\0" in text:
-        raise ValueError(f"{field}: {_shown(text)} holds the character NUL, which no path may")
+        raise ValueError(f"{field}: {shown(text)} holds the character NUL, which no path may")
     if URL.match(text):
         raise ValueError(
-            f"{field}: {_shown(text)} is a URL or another machine's share, and a path on this "
+            f"{field}: {shown(text)} is a URL or another machine's share, and a path on this "
             "machine is wanted; copy the files here, or name an id of the hub"
         )
     try:
         found, allowed = Path(text).resolve(), roots()
     except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, half a pair
         raise ValueError(
-            f"{field}: {_shown(text)} is no path that can be followed ({error})"
+            f"{field}: {shown(text)} is no path that can be followed ({error})"
         ) from None
     if not any(found.is_relative_to(root) for root in allowed):
         raise ValueError(
-            f"{field}: {_shown(text)} leads to {_shown(str(found))}, and a recipe may read below "
+            f"{field}: {shown(text)} leads to {shown(str(found))}, and a recipe may read below "
             f"{', '.join(map(str, allowed)) or 'no folder (the working directory is /)'}; move it "
             "there, or name its folder in POSTTRAIN_ROOTS (several are parted by a colon)"
         )
     return Path(text)
 
 
-def file(path: str | Path, field: str) -> Path:
-    """A regular file below a root.
+def file(path: str | Path, field: str, wanted: str = "one") -> Path:
+    """A regular file below a root; `wanted` is what to name.
 
     Raises:
         ValueError: as `check`, or there is no such file; devices, pipes and folders are none.
     """
     found = check(path, field)
     if not is_there(found) or not found.is_file():
-        raise ValueError(f"{field}: no file {_shown(str(path))}; name one")
+        raise ValueError(f"{field}: no file {str(path)[:SHOWN]}; name {wanted}")
     return found
 
 
@@ -116,5 +116,6 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A path as an error has it."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")

@@ -58,10 +58,7 @@ def load_constitution(file: Path) -> Constitution:
     Raises:
         ValueError: names the file, the principle and the field that is wrong.
     """
-    field = "self_critique.constitution"
-    if not roots.is_there(file):
-        raise ValueError(f"{field}: no file {file}; name a YAML of principles")
-    roots.file(file, field)
+    roots.file(file, "self_critique.constitution", "a YAML of principles")
     content = read_yaml(file)
     try:
         return Constitution.model_validate(content)

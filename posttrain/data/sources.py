@@ -63,7 +63,7 @@ def _files(name: str) -> list[Path]:
     if files := list(roots.matches(name, FIELD)):
         return files
     raise ValueError(
-        f"{name}: no such file (looked from {Path.cwd()}); give a path or glob, "
+        f"{roots.shown(name)}: no such file (looked from {Path.cwd()}); give a path or glob, "
         "or `format: hub` for a data set on the Hugging Face hub"
     )
 

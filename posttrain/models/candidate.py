@@ -129,10 +129,8 @@ def resolve_template(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) -
 
 
 def _read_template(path: Path) -> str:
-    if not roots.is_there(path):
-        raise ValueError(f"template.chat_template: no file {path}; name a Jinja template")
-    text = roots.file(path, "template.chat_template").read_bytes()
+    field = "template.chat_template"
     try:
-        return text.decode()
+        return roots.file(path, field, "a Jinja template").read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"template.chat_template: {path} is not UTF-8 ({error})") from error
+        raise ValueError(f"{field}: {path} is not UTF-8 ({error}); save it as UTF-8") from error
