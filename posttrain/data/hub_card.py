@@ -30,7 +30,7 @@ def check_card(name: str, revision: str | None) -> None:
             ).read_text(encoding="utf-8", errors="replace")
         except EntryNotFoundError:
             continue
-        head = DatasetCard(text).data.to_dict() if card == CARDS[0] else yaml.safe_load(text)
+        head: Any = vars(DatasetCard(text).data) if card == CARDS[0] else yaml.safe_load(text)
         for path in _paths(head):
             if "://" in path or "::" in path or path.startswith(("/", "\\", "~")) or _climbs(path):
                 raise ValueError(f"its {card} names data that is not its own: {path[:200]!r}")
