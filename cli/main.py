@@ -45,13 +45,15 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"posttrain: {' '.join(in_words(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def in_words(error: ValueError | OSError) -> str:
-    """An error without its number; a file that cannot be read or written is named."""
+def in_words(error: ValueError | OSError | ModuleNotFoundError) -> str:
+    """An error without its number; a file or a package that is wanting is named."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: this command needs a package that is not installed here; `make setup`"
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     file = f"{error.filename}: " if error.filename is not None else ""

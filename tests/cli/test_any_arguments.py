@@ -261,3 +261,19 @@ def test_no_command_is_left_out() -> None:
     listed = every_command(typer.main.get_command(app))
     assert len(listed) > 20
     assert [one for one in listed if not any(named[: len(one)] == one for named in COMMANDS)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["schema", "--out", "folder"], "posttrain: folder: cannot be read or written: Is a"),
+        (["schema", "--out", "/dev/full"], "posttrain: cannot be read or written: No space left"),
+        (["schema", "--out", "x" * 300], "cannot be read or written: File name too long"),
+        (["check", "-c", "\udcff.yaml"], r"posttrain: \udcff.yaml: no such file"),
+        (["schedule", "list"], "this command needs a package that is not installed here"),
+    ],
+)
+def test_what_the_fuzzing_found_stays_mended(words: list[str], told: str, world: Path) -> None:
+    code, printed = run(words, b"")
+    assert code == 1
+    assert told in printed

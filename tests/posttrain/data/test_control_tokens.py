@@ -126,7 +126,9 @@ def source(base: BaseModel, tmp_path: Path) -> Source:
 
 def prompts_of_chat(source: Source, text: str) -> Iterator[list[int]]:
     """What a conversation asks: of the question, of a system message, of an earlier answer."""
-    sampling = Sampling(max_new_tokens=8, temperature=0, end_ids=(1,), pad_id=0, seed=0)
+    sampling = Sampling(
+        max_new_tokens=8, temperature=0, end_ids=(1,), pad_id=0, seed=0, batch_size=1
+    )
     voices = source.load("on")
     yield from Conversation(source, voices, sampling)._prompts(text)
     yield from Conversation(source, voices, sampling, system=text)._prompts(HARMLESS)
