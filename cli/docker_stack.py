@@ -63,7 +63,7 @@ def run_arguments(
         "security_opt": ["no-new-privileges"],
         "shm_size": "1g",  # processes of one stage exchange tensors there
         "labels": {LABEL: STACK},
-        "environment": _environment(state),
+        "environment": _environment(state, mounts),
         "volumes": _volumes(state, mounts),
     }
     if network is not None:
@@ -88,7 +88,7 @@ def _count(gpus: str) -> int:
     raise ValueError(f"--gpus {gpus}: not a number of GPUs; give `all` or a number from 1")
 
 
-def _environment(state: Path) -> dict[str, str]:
+def _environment(state: Path, mounts: list[Path]) -> dict[str, str]:
     from zenml.config.global_config import GlobalConfiguration
 
     from posttrain.runtime import Runtime
@@ -97,6 +97,9 @@ def _environment(state: Path) -> dict[str, str]:
     names = [f"POSTTRAIN_{field.upper()}" for field in Runtime.model_fields]
     names.append("ZENML_LOGGING_VERBOSITY")
     given = {name: os.environ[name] for name in names if name in os.environ}
+    if mounts:  # what is mounted for the steps, a recipe may read
+        named = [given.get("POSTTRAIN_ROOTS"), *(str(mount.resolve()) for mount in mounts)]
+        given["POSTTRAIN_ROOTS"] = os.pathsep.join(filter(None, named))
     # Artifacts are linked into the store, and a link does not cross from one mount to another.
     work = Path(GlobalConfiguration().local_stores_path) / "work"
     return given | {"POSTTRAIN_WORK": str(work), "HF_HOME": str(state / "huggingface")}

@@ -1,5 +1,6 @@
 """The `posttrain` command. Each command's module imports what it needs when it runs."""
 
+import io
 import sys
 
 import typer
@@ -39,9 +40,22 @@ app.add_typer(stack, name="stack")
 
 
 def main() -> None:
-    """Run the command; the user's mistake is one line on stderr, and exit code 1."""
+    """Run the command; what a person can mend is one line on stderr, and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):  # a name of bytes that are no UTF-8 is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except ValueError as error:
-        print(f"posttrain: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"posttrain: {' '.join(in_words(error).split())}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def in_words(error: ValueError | OSError | ModuleNotFoundError) -> str:
+    """An error without its number; a file or a package that is wanting is named."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: this command needs a package that is not installed here; `make setup`"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    file = f"{error.filename}: " if error.filename is not None else ""
+    return f"{file}cannot be read or written: {error.strerror}"

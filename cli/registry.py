@@ -13,7 +13,7 @@ import typer
 from cli import options
 from cli.named import check_store, only_model
 from cli.who import who_decides
-from posttrain.registry.one_line import one_line
+from posttrain.registry.one_line import is_blank, one_line
 
 REFUSED = 3
 SAID = ("figure.", "gate")
@@ -198,10 +198,9 @@ def _opened(name: str | None) -> tuple[Any, str]:
 
 
 def _said(why: str) -> str:
-    said = one_line(why)
-    if not said:
+    if is_blank(why):
         raise ValueError("--why: say in a few words why; the history keeps it")
-    return said
+    return one_line(why)
 
 
 def _report(name: str, entry: Any, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 ZenML passes over unknown keys without a word: a misspelt setting would be none.
 """
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -24,16 +25,9 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not there, is no YAML, has no recipe, or a value where keys are wanted.
     """
-    import yaml
+    from posttrain.yaml_file import read_yaml
 
-    if not file.is_file():
-        raise ValueError(f"{file}: no such file")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: is not UTF-8 ({error}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: is no YAML: {error}") from error
+    content = read_yaml(file)
     parameters = content.get("parameters") if isinstance(content, dict) else None
     if not isinstance(parameters, dict) or not isinstance(parameters.get("recipe"), dict):
         raise ValueError(
@@ -62,7 +56,8 @@ def _block(where: str, value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError(
-            f"{where}: found {value!r}; names and their values are wanted, as in zenml_config.yaml"
+            f"{where}: found {reprlib.repr(value)}; names and their values are wanted, as in "
+            "zenml_config.yaml"
         )
     return value
 

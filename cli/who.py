@@ -2,17 +2,18 @@
 
 import getpass
 
-from posttrain.registry.one_line import one_line
+from posttrain.registry.one_line import said
 
 
 def who_decides(given: str | None) -> str:
     """The name that was given, or the login name.
 
     Raises:
-        ValueError: neither is there, as in a container without an entry for its user.
+        ValueError: what was given shows nothing; or neither is there, as in a container without an
+            entry for its user.
     """
-    if given is not None and (name := one_line(given)):
-        return name
+    if given is not None:
+        return said(given, "--who")
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -6,10 +6,11 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from posttrain.decisions import RuleOutcome
 from posttrain.recipe.section import Section
+from posttrain.registry.one_line import VISIBLE
 
 Decision = Literal["approve", "overrule", "reject"]
-Text = Annotated[str, Field(pattern=r"\S", max_length=2000)]
-"""Not empty, nor blanks alone."""
+Text = Annotated[str, Field(pattern=VISIBLE, max_length=2000)]
+"""Something that a reader sees: neither empty, nor blanks and invisible characters alone."""
 
 UNANSWERED: dict[str, JsonValue] = {
     "default": {"decision": "", "who": "", "why": ""},

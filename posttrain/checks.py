@@ -17,10 +17,10 @@ from posttrain.models.base import config_of
 from posttrain.models.candidate import (
     Candidate,
     check_fingerprint,
-    in_folder,
-    on_hub,
+    find,
     resolve_template,
 )
+from posttrain.models.code import code_of
 from posttrain.models.preflight import TRIAL, find_problems
 from posttrain.models.registered import PREFIX, split
 from posttrain.models.room import Machine, estimates, gpu_of, machine, shortages, table
@@ -133,8 +133,7 @@ def look_at_base(
         return config, tokenizer, f"a new {recipe.from_config.architecture}"
     if recipe.source.startswith(PREFIX):
         return _registered(recipe.source)
-    local = Path(recipe.source)
-    found = in_folder(local) if local.is_dir() else on_hub(recipe.source, recipe.revision)
+    found = find(recipe)
     if recipe.fingerprint is not None:
         check_fingerprint(found.fingerprint(), recipe.fingerprint, recipe.source)
     return found.config, found.tokenizer, _named(found)
@@ -148,6 +147,7 @@ def _registered(source: str) -> tuple[PreTrainedConfig, PreTrainedTokenizerFast,
     config = AutoConfig.from_pretrained(
         str(base.path / reference.source) if own else reference.source,
         revision=reference.revision or "main",
+        **code_of(reference),
     )
     return config, load_tokenizer(base), f"{source}, on {reference.source}"
 

@@ -55,6 +55,9 @@ class Reference(Section):
     revision: str | None = None
     """Resolved commit of a hub model."""
 
+    trusts_code: bool = False
+    """Whether the recipe names the hub model's own code at this commit as one that may run."""
+
 
 class RegisteredBase(Section):
     """The registered version that a base was made from."""

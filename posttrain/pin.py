@@ -3,7 +3,6 @@
 The text is edited where the values stand: comments, order and layout stay as they are.
 """
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,7 +10,7 @@ from mlflow import MlflowClient
 
 from posttrain.data import sources
 from posttrain.data.rows import ROLES
-from posttrain.models.candidate import in_folder, on_hub
+from posttrain.models.candidate import find
 from posttrain.models.registered import PREFIX, split
 from posttrain.recipe import Recipe
 from posttrain.recipe.base_model import BaseModelRecipe
@@ -62,8 +61,7 @@ def _of_base(recipe: BaseModelRecipe) -> list[Pin]:
         name, alias = split(recipe.source)
         number = resolve(MlflowClient(), name, alias).version
         return [Pin(section=section, field="source", value=f"{PREFIX}{name}@{number}")]
-    local = Path(recipe.source)
-    found = in_folder(local) if local.is_dir() else on_hub(recipe.source, recipe.revision)
+    found = find(recipe)
     pins = []
     if found.reference.revision is not None:
         pins.append(Pin(section=section, field="revision", value=found.reference.revision))

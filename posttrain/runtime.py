@@ -6,9 +6,9 @@ Read from `POSTTRAIN_*` variables, which make, the images and ZenML's docker set
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from posttrain.recipe.section import Section
 
@@ -50,6 +50,20 @@ class Runtime(Section):
     patience_seconds: PositiveFloat = 300
     """How long a step waits for a tracking server or a registry that does not answer, where it
     cannot go on without; training does not wait."""
+
+    roots: tuple[Path, ...] = ()
+    """Folders below which a recipe may read, besides the working directory; as in PATH, a colon
+    parts several."""
+
+    trusted_code: tuple[str, ...] = ()
+    """Hub models whose own Python may run here where a recipe names it too: `owner/name@commit`,
+    parted by commas."""
+
+    @field_validator("roots", "trusted_code", mode="before")
+    @classmethod
+    def several_are_parted(cls, value: Any, info: ValidationInfo) -> Any:
+        mark = os.pathsep if info.field_name == "roots" else ","
+        return [one for one in value.split(mark) if one] if isinstance(value, str) else value
 
     @classmethod
     def from_environment(cls) -> Self:

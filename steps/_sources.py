@@ -11,9 +11,9 @@ what the run looks at.
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from posttrain import roots
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import IngestRecipe
 from steps._registry import find_registry
@@ -54,14 +54,24 @@ def _base(recipe: BaseModelRecipe) -> str:
 
 
 def _file(name: str | None) -> str:
-    """A missing file is the step's to name: it says which field asks for it."""
-    if name is None or not Path(name).is_file():
+    """One that is not there, or not to be read, is the step's to name: it knows the field."""
+    try:
+        file = roots.file(name or "", "recipe")
+    except ValueError:
         return "absent"
-    return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _folder(name: str) -> str:
     """Names and bytes of the files in it, less what Python compiles there."""
-    files = (file for file in sorted(Path(name).rglob("*")) if file.suffix != ".pyc")
-    found = {file.relative_to(name).as_posix(): _file(str(file)) for file in files}
+    try:
+        folder = roots.folder(name, "recipe")
+    except ValueError:
+        return "absent"
+    files = sorted(folder.rglob("*")) if folder is not None else []
+    found = {
+        file.relative_to(name).as_posix(): _file(str(file))
+        for file in files
+        if file.suffix != ".pyc"
+    }
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()

@@ -1,5 +1,7 @@
 """A tiny world in files: records, a base and a tokenizer of the kinds that the steps hand over."""
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from tests.faults import injected, pytest_runtest_logreport, pytest_terminal_sum
 # ZenML takes it from the main module's file, which a worker of pytest-xdist has not; pipelines name
 # their hook when they are imported.
 source_utils.set_custom_source_root(str(Path(__file__).parent.parent))
+
+# Recipes of the tests read the tests' own folders, in processes that they start too.
+os.environ.setdefault("POSTTRAIN_ROOTS", tempfile.gettempdir())
 
 __all__ = ["injected", "pytest_runtest_logreport", "pytest_terminal_summary"]
 """What `tests/faults.py` adds to every test, and to pytest."""

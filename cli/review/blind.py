@@ -16,6 +16,7 @@ from cli.review.pages import page, reader_of, remember
 from posttrain.align.verdicts import Choice
 from posttrain.evaluate.ballots import PREFERENCES, preferences
 from posttrain.evaluate.blind import Ballot, Tally, VersionPair, tally, to_rate
+from posttrain.registry.one_line import is_blank
 
 router = APIRouter()
 
@@ -91,7 +92,7 @@ def name_rater(request: Request, name: str, a: int, b: int) -> Response:
     who = request.state.form.get("who", "").strip()[:100]
     desk_of(request).versions(name)
     response = RedirectResponse(_address(name, _two(a, b)), 303)
-    if who:
+    if not is_blank(who):
         remember(request, response, who)
     return response
 

@@ -14,6 +14,7 @@ from cli.review.security import Access
 from cli.waiting import has_zenml
 from posttrain.evaluate.ballots import Ballots, folder_of, pairs_file, read_pairs
 from posttrain.evaluate.blind import VersionPair, from_samples
+from posttrain.registry.one_line import is_blank
 from posttrain.registry.overview import VersionSummary, versions
 from posttrain.registry.versions import CHAMPION, PREVIOUS, model_names, read_evaluation, resolve
 from posttrain.reports import Evaluation
@@ -114,6 +115,7 @@ def desk_of(request: Request) -> Desk:
 
 
 def signed(form: Mapping[str, str]) -> tuple[str, str]:
-    """Name and reason; empty where they are missing or out of bounds."""
+    """Name and reason; empty where they are missing, out of bounds, or show nothing."""
     who, why = form.get("who", "").strip(), form.get("why", "").strip()
-    return (who if len(who) <= 100 else "", why if len(why) <= 2000 else "")
+    bounded = (who if len(who) <= 100 else "", why if len(why) <= 2000 else "")
+    return ("" if is_blank(bounded[0]) else who, "" if is_blank(bounded[1]) else why)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Literal, Self
 
 import pydantic
-import yaml
 from pydantic import Field, model_validator
 
+from posttrain import roots
 from posttrain.recipe.section import Section
+from posttrain.yaml_file import read_yaml
 
 Language = Literal["ko", "en"]
 
@@ -57,12 +58,8 @@ def load_constitution(file: Path) -> Constitution:
     Raises:
         ValueError: names the file, the principle and the field that is wrong.
     """
-    if not file.is_file():
-        raise ValueError(f"self_critique.constitution: no file {file}; name a YAML of principles")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: not YAML: {error}") from error
+    roots.file(file, "self_critique.constitution", "a YAML of principles")
+    content = read_yaml(file)
     try:
         return Constitution.model_validate(content)
     except pydantic.ValidationError as error:

@@ -13,6 +13,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from posttrain.data.hub_card import check_card
 from posttrain.data.sources import files_of
 from posttrain.recipe.ingest import Source
 
@@ -161,6 +162,7 @@ def hub_rows(source: Source, revision: str | None) -> Iterator[RawRow]:
         ValueError: subset, split or files are not there, or cannot be read.
     """
     try:
+        check_card(source.name, revision)
         stream = datasets.load_dataset(
             source.name, source.subset, split=source.split, revision=revision, streaming=True
         )

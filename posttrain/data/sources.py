@@ -3,14 +3,15 @@
 ZenML's cache key takes `digest`, so that an edited file runs `ingest` again.
 """
 
-import glob
 import re
 from pathlib import Path
 
-from posttrain import hub
+from posttrain import hub, roots
 from posttrain.facts import SourceFacts, sources_digest
 from posttrain.hashes import sha256
 from posttrain.recipe.ingest import COLUMNS, IngestRecipe, Source
+
+FIELD = "ingest"
 
 
 def digest(recipe: IngestRecipe) -> str:
@@ -50,15 +51,19 @@ def named_files(source: Source) -> dict[Path, str]:
 def _files(name: str) -> list[Path]:
     """The files of one path or glob, sorted."""
     path = Path(name)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name its files with a glob such as {path}/*.jsonl")
-    found = (Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207  absolute patterns too
-    if files := sorted(file for file in found if file.is_file()):
+    if roots.is_there(path):
+        roots.check(path, FIELD)
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            raise ValueError(
+                f"{path}: is a folder; name its files with a glob such as {path}/*.jsonl"
+            )
+        raise ValueError(f"{path}: is a device, a pipe or a socket; name a file")
+    if files := list(roots.matches(name, FIELD)):
         return files
     raise ValueError(
-        f"{name}: no such file (looked from {Path.cwd()}); give a path or glob, "
+        f"{roots.shown(name)}: no such file (looked from {Path.cwd()}); give a path or glob, "
         "or `format: hub` for a data set on the Hugging Face hub"
     )
 
@@ -69,7 +74,7 @@ def commit(source: Source) -> str:
     Raises:
         ValueError: the hub does not know it or cannot be reached, or a local path hides it.
     """
-    if Path(source.name).exists():
+    if roots.is_there(Path(source.name)):
         raise ValueError(
             f"{source.name}: is also a path here, which `datasets` would read in its place; "
             "run from another folder, or leave `format: hub` out to read the path"

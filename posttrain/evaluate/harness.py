@@ -21,6 +21,7 @@ import datasets
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
+from posttrain import roots
 from posttrain.figures import Figure
 from posttrain.hashes import sha256_of
 from posttrain.recipe.evaluation import EvaluationRecipe
@@ -50,11 +51,9 @@ def find(recipe: HarnessRecipe) -> Any:
             task is unknown (names the nearest).
     """
     library = _library()
-    folder = recipe.include_path
-    if folder is not None and not Path(folder).is_dir():
-        raise ValueError(
-            f"evaluation.harness.include_path: {folder}: no such folder (looked from {Path.cwd()})"
-        )
+    folder, field = recipe.include_path, "evaluation.harness.include_path"
+    if folder is not None and roots.folder(folder, field) is None:
+        raise ValueError(f"{field}: {folder}: no such folder (looked from {Path.cwd()})")
     manager = library.tasks.TaskManager(include_path=folder, include_defaults=False)
     if set(recipe.tasks) <= set(manager.all_subtasks):
         return manager  # looking through the thousands that it brings takes up to a minute

@@ -19,7 +19,8 @@ from transformers import (
 
 from posttrain.artifacts import BaseModel, Records
 from posttrain.facts import Reference
-from posttrain.models.candidate import check_fingerprint, in_folder, on_hub, resolve_template
+from posttrain.models.candidate import check_fingerprint, find, resolve_template
+from posttrain.models.code import NO_CODE, code_of
 from posttrain.models.device import prepare
 from posttrain.models.preflight import check
 from posttrain.models.registered import PREFIX, from_registry
@@ -41,15 +42,16 @@ def resolve(records: Records, recipe: BaseModelRecipe, preflight: Preflight) -> 
     has_delta, registered = False, None
     if recipe.from_config is not None:
         reference, tokenizer = _new(records, recipe.from_config, folder)
-        config = AutoConfig.from_pretrained(str(folder / reference.source))
+        config = AutoConfig.from_pretrained(str(folder / reference.source), **NO_CODE)
     elif recipe.source.startswith(PREFIX):
         taken = from_registry(recipe.source, folder)
         reference, tokenizer = taken.reference, taken.tokenizer
         has_delta, registered = taken.has_delta, taken.version
-        config = AutoConfig.from_pretrained(str(weights_folder_of(reference, folder)))
+        config = AutoConfig.from_pretrained(
+            str(weights_folder_of(reference, folder)), **code_of(reference)
+        )
     else:
-        local = Path(recipe.source)
-        found = in_folder(local) if local.is_dir() else on_hub(recipe.source, recipe.revision)
+        found = find(recipe)
         reference, tokenizer, config = found.reference, found.tokenizer, found.config
         if recipe.fingerprint is not None:  # before its weights are downloaded
             check_fingerprint(found.fingerprint(), recipe.fingerprint, recipe.source)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerFast
 
-from posttrain import hub
+from posttrain import hub, roots
 from posttrain.facts import Reference
+from posttrain.models.code import check_code, code_of, in_words
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.seal import fingerprint_of
 from posttrain.models.tokenizer import read_tokenizer, tokenizer_hash, with_system
+from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.preflight import Preflight
 
 FIELD = "base_model.source"
@@ -34,8 +36,30 @@ class Candidate:
         return fingerprint_of(shapes(Path(source)), vocabulary, hashes)
 
 
-def on_hub(source: str, revision: str) -> Candidate:
+def find(recipe: BaseModelRecipe) -> Candidate:
+    """Look at what a recipe names: a folder here, or else a model of the hub.
+
+    Raises:
+        ValueError: it cannot be had, or cannot be used.
+    """
+    local = roots.folder(recipe.source, FIELD)
+    if local is None:
+        return on_hub(recipe.source, recipe.revision, recipe.trust_remote_code is not None)
+    if recipe.trust_remote_code is not None:
+        raise ValueError(
+            f"base_model.trust_remote_code: {recipe.source} is a folder here, which has no commit; "
+            "name the hub's repository in base_model.source"
+        )
+    return in_folder(local)
+
+
+def on_hub(source: str, revision: str, trusts_code: bool = False) -> Candidate:
     """Look at a hub model: its commit, configuration and tokenizer.
+
+    Args:
+        source: its id.
+        revision: branch, tag or commit.
+        trusts_code: whether the recipe names the model's own code at this commit.
 
     Raises:
         ValueError: the hub refuses or cannot be reached, or the model cannot be used.
@@ -46,10 +70,13 @@ def on_hub(source: str, revision: str) -> Candidate:
             f"base_model.source: {source}@{revision} holds no safetensors; pickled weights are "
             "never loaded: convert it, or name a revision that has them"
         )
-    with hub.asking("model", source, revision, FIELD):
-        config = AutoConfig.from_pretrained(source, revision=found.commit)
-        tokenizer = read_tokenizer(source, found.commit)
-    reference = Reference(kind="hub", source=source, revision=found.commit)
+    reference = Reference(kind="hub", source=source, revision=found.commit, trusts_code=trusts_code)
+    code = code_of(reference)
+    with hub.asking("model", source, revision, FIELD), in_words(source):
+        if trusts_code:
+            check_code(source, found.commit)
+        config = AutoConfig.from_pretrained(source, revision=found.commit, **code)
+        tokenizer = read_tokenizer(source, found.commit, code)
     return Candidate(reference, config, tokenizer)
 
 
@@ -66,7 +93,9 @@ def in_folder(source: Path) -> Candidate:
         )
     reference = Reference(kind="local", source=str(source.resolve()))
     try:
-        return Candidate(reference, AutoConfig.from_pretrained(str(source)), read_tokenizer(source))
+        with in_words(str(source)):
+            config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+            return Candidate(reference, config, read_tokenizer(source))
     except OSError as error:
         raise ValueError(
             f"base_model.source: {source} is no whole model: {str(error).splitlines()[0]}"
@@ -100,6 +129,8 @@ def resolve_template(tokenizer: PreTrainedTokenizerFast, preflight: Preflight) -
 
 
 def _read_template(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError(f"template.chat_template: no file {path}; name a Jinja template")
-    return path.read_text(encoding="utf-8")
+    field = "template.chat_template"
+    try:
+        return roots.file(path, field, "a Jinja template").read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{field}: {path} is not UTF-8 ({error}); save it as UTF-8") from error

@@ -20,6 +20,7 @@ from posttrain.contract import check_trained_on
 from posttrain.data.chat import encode_prompts, end_tokens
 from posttrain.facts import Reference
 from posttrain.models.adapters import attach_folder
+from posttrain.models.code import code_of
 from posttrain.models.exported import BASE, ExportedFacts, weights_of_base, write_facts
 from posttrain.models.load import load_base, load_policy, load_weights
 from posttrain.models.seal import fingerprint_in, weights_folder
@@ -108,7 +109,9 @@ def write_merged(
 
 def stored_precision(base: BaseModel) -> torch.dtype:
     """What a base's weights are stored in; bfloat16 where that is any other 16 bits."""
-    stored = AutoConfig.from_pretrained(str(weights_folder(base))).dtype
+    stored = AutoConfig.from_pretrained(
+        str(weights_folder(base)), **code_of(base.facts.reference)
+    ).dtype
     return torch.float32 if stored in (None, torch.float32) else torch.bfloat16
 
 

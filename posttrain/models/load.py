@@ -15,6 +15,7 @@ from posttrain.contract import check_trained_on
 from posttrain.facts import PolicyFacts
 from posttrain.hashes import sha256
 from posttrain.models.adapters import attach_folder
+from posttrain.models.code import NO_CODE, code_of
 from posttrain.models.device import device, dtype, kernels, with_kernels
 from posttrain.models.quantize import keep_trainable, nf4, quantization_of
 from posttrain.recipe.train import QuantizationRecipe
@@ -43,12 +44,13 @@ def load_base(
             f"{facts.reference.source}: its weights have changed since {base.path} was made; run "
             "base_model again, or put the old weights back"
         )
+    code = code_of(facts.reference)
     if quantization is not None:
         # a delta has been merged before, at the base's precision
         source = (str(_merged(base, runtime)), "main") if facts.has_delta else _source(base)
-        return _quantized(*source, facts.architecture, quantization, runtime)
+        return _quantized(*source, facts.architecture, quantization, runtime, **code)
     precision = torch.float32 if trainable else dtype(runtime, facts.architecture)
-    model = _from_pretrained(*_source(base), facts.architecture, precision, runtime)
+    model = _from_pretrained(*_source(base), facts.architecture, precision, runtime, **code)
     if facts.has_delta:
         # Merged at the precision of the base, 16 bits or more: a 4-bit merge loses the delta.
         model = PeftModel.from_pretrained(model, str(base.path / "delta")).merge_and_unload()
@@ -78,7 +80,7 @@ def _from_pretrained(
         dtype=precision,
         attn_implementation=kernels(runtime, architecture).attention,
         use_safetensors=True,  # never unpickles
-        **more,
+        **{**NO_CODE, **more},
     )
     return with_kernels(model, runtime)
 
@@ -99,7 +101,7 @@ def load_weights(
     """
     assert not (trainable and quantization)
     runtime = Runtime.from_environment()
-    architecture = AutoConfig.from_pretrained(str(folder)).architectures[0]
+    architecture = AutoConfig.from_pretrained(str(folder), **NO_CODE).architectures[0]
     if quantization is not None:
         return _quantized(str(folder), "main", architecture, quantization, runtime)
     if trainable:
@@ -116,6 +118,7 @@ def _quantized(
     architecture: str,
     quantization: QuantizationRecipe,
     runtime: Runtime,
+    **code: Any,
 ) -> PreTrainedModel:
     precision, place = dtype(runtime, architecture), device(runtime)
     if place.type == "cuda" and place.index is None:  # accelerate compares the index with its own
@@ -128,6 +131,7 @@ def _quantized(
         runtime,
         quantization_config=nf4(quantization, precision),
         device_map={"": place},
+        **code,
     )
     keep_trainable(model)
     model.requires_grad_(False)
@@ -207,6 +211,7 @@ def load_backbone(folder: Path, architecture: str) -> PreTrainedModel:
         attn_implementation=chosen.attention,
         use_safetensors=True,
         output_loading_info=True,
+        **NO_CODE,
     )
     if differing := sorted({*found["missing_keys"], *found["unexpected_keys"]}):
         raise ValueError(f"{folder}: its weights differ from the model's in {differing[:4]}")
@@ -259,6 +264,8 @@ def shapes(folder: Path) -> dict[str, list[int]]:
         if index.exists()
         else ["model.safetensors"]
     )
+    if strange := [name for name in names if Path(name).name != name or "\\" in name]:
+        raise ValueError(f"{index}: names weights elsewhere: {strange[:3]}; no model needs that")
     found: dict[str, list[int]] = {}
     for name in names:
         with safe_open(str(folder / name), framework="pt") as tensors:

@@ -26,6 +26,7 @@ from posttrain.align.forward import MAX_LOGITS, log_probs
 from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
+from posttrain.models.code import code_of_config
 from posttrain.models.quantize import nf4
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import QuantizationRecipe
@@ -260,7 +261,7 @@ def _on_meta(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     own = copy.deepcopy(config)  # making a model writes into its configuration
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            own, dtype=dtype, attn_implementation=ATTENTION
+            own, dtype=dtype, attn_implementation=ATTENTION, **code_of_config(config)
         )
     return model
 

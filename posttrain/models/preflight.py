@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from posttrain.data.chat import encode_conversations, encode_prompts, special_ids
 from posttrain.models.bottleneck import places
+from posttrain.models.code import code_of_config
 from posttrain.models.room import estimates, machine, shortages
 from posttrain.recipe.preflight import Preflight
 from posttrain.recipe.section import Section
@@ -78,7 +79,7 @@ def length_problems(config: PreTrainedConfig, preflight: Preflight) -> list[str]
 def module_problems(config: PreTrainedConfig, preflight: Preflight) -> list[str]:
     """The layers to adapt are there; names and shapes take no memory."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, **code_of_config(config))
     linear = {
         name
         for name, module in model.named_modules()

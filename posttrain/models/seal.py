@@ -10,8 +10,12 @@ from posttrain import hub
 from posttrain.artifacts import BaseModel
 from posttrain.facts import BaseModelFacts, BaseTraining, Reference, RegisteredBase
 from posttrain.hashes import sha256, sha256_of
+from posttrain.models.code import code_of
 from posttrain.models.load import shapes, weight_hashes
 from posttrain.models.tokenizer import template_hash, tokenizer_hash
+
+NEEDED = ("*.safetensors", "*.json", "*.jinja", "tokenizer*")
+"""Files of a hub model: no pickled weights, and no code unless it is trusted."""
 
 
 def seal(
@@ -26,7 +30,7 @@ def seal(
 ) -> BaseModel:
     """Write tokenizer and manifest of a base whose weights (and delta) are in place."""
     tokenizer.save_pretrained(str(folder / "tokenizer"))
-    config = AutoConfig.from_pretrained(str(weights))
+    config = AutoConfig.from_pretrained(str(weights), **code_of(reference))
     layout = shapes(weights)
     files = {} if reference.kind == "hub" else weight_hashes(weights)
     delta = [sha256(file) for file in sorted((folder / "delta").glob("*.safetensors"))]
@@ -89,7 +93,7 @@ def weights_folder_of(reference: Reference, folder: Path) -> Path:
             snapshot_download(
                 reference.source,
                 revision=reference.revision,
-                allow_patterns=["*.safetensors", "*.json", "*.jinja", "tokenizer*"],
+                allow_patterns=[*NEEDED, *(["*.py"] if reference.trusts_code else [])],
             )
         )
 

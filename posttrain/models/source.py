@@ -1,11 +1,10 @@
 """What a base model's source stands for right now, for the cache key; loads no weight."""
 
 import re
-from pathlib import Path
 
 from mlflow import MlflowClient
 
-from posttrain import hub
+from posttrain import hub, roots
 from posttrain.hashes import sha256_of
 from posttrain.models.registered import PREFIX, split
 from posttrain.recipe.base_model import BaseModelRecipe
@@ -26,8 +25,8 @@ def digest(recipe: BaseModelRecipe) -> str:
     if source.startswith(PREFIX):
         version = resolve(MlflowClient(), *split(source))
         return sha256_of([source, version.tags.get("content_hash", version.version)])
-    if Path(source).is_dir():
-        files = sorted(file for file in Path(source).rglob("*") if file.is_file())
+    if (folder := roots.folder(source, "base_model.source")) is not None:
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
         return sha256_of([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
     if COMMIT.fullmatch(recipe.revision):
         return sha256_of([source, recipe.revision])

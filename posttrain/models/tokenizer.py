@@ -1,14 +1,16 @@
 """Tokenizers: load one, train one, hash one."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
 from posttrain.hashes import sha256_of
+from posttrain.models.code import NO_CODE
 
 PAD, END, USER, ASSISTANT, SYSTEM = "<pad>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
 
@@ -64,13 +66,15 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     return read_tokenizer(base.path / "tokenizer")
 
 
-def read_tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
-    """Load a tokenizer from a folder or the hub.
+def read_tokenizer(
+    source: str | Path, revision: str | None = None, code: Mapping[str, Any] = NO_CODE
+) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from a folder or the hub; `code` is what `code_of` says of its code.
 
     Raises:
         ValueError: it has no fast implementation, or no end token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision or "main")
+    tokenizer = AutoTokenizer.from_pretrained(str(source), revision=revision or "main", **code)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(
             f"{source}: its tokenizer is {type(tokenizer).__name__}, which gives no character "

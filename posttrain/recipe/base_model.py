@@ -1,8 +1,8 @@
 """The model that everything starts from."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from posttrain.recipe.section import Section
 
@@ -44,6 +44,16 @@ class FromConfig(Section):
         return self
 
 
+class TrustedCode(Section):
+    """A repository that brings Python, at a commit whose code somebody has read."""
+
+    repository: str
+    """Its id; `base_model.source` itself."""
+
+    commit: str = Field(pattern="^[0-9a-f]{40}$")
+    """The commit in full; `base_model.revision` too."""
+
+
 class BaseModelRecipe(Section):
     """A hub id, a local folder, `registry:NAME@ALIAS`, or `from_config`."""
 
@@ -60,6 +70,11 @@ class BaseModelRecipe(Section):
     from_config: FromConfig | None = None
     """Sizes of a new model; only with `source: from_config`."""
 
+    trust_remote_code: TrustedCode | None = None
+    """Let the hub model's own Python run, as architectures need that Transformers has not: by
+    repository and commit. The machine must allow it too (`POSTTRAIN_TRUSTED_CODE`). Without it no
+    code of a model is ever run."""
+
     seed: int = 0
     """Seed of a new model's weights; the run's seed where absent."""
 
@@ -69,5 +84,28 @@ class BaseModelRecipe(Section):
             raise ValueError(
                 f"base_model: source is {self.source!r} and from_config is "
                 f"{'absent' if self.from_config is None else 'given'}; they go together"
+            )
+        return self
+
+    @field_validator("trust_remote_code", mode="before")
+    @classmethod
+    def trust_names_what_it_trusts(cls, value: Any) -> Any:
+        if isinstance(value, bool | str):
+            raise ValueError(
+                f"base_model.trust_remote_code: found {value!r}; write what is trusted, "
+                "{repository: owner/name, commit: 40 characters}, or leave the field out"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def trusted_code_is_the_bases_own(self) -> Self:
+        trusted = self.trust_remote_code
+        if trusted is None:
+            return self
+        if trusted.repository != self.source or trusted.commit != self.revision:
+            raise ValueError(
+                f"base_model.trust_remote_code trusts {trusted.repository} at {trusted.commit}, "
+                f"and base_model is {self.source} at {self.revision}; both must name the same "
+                "repository and commit"
             )
         return self

@@ -1,6 +1,7 @@
 """What pydantic refuses in a recipe, in plain words: a sentence a mistake, with what to change."""
 
 import difflib
+import reprlib
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -24,7 +25,9 @@ def _sentence(
     one: dict[str, Any], path: str, names: list[str], section: type[BaseModel] | None
 ) -> str:
     context, message = one.get("ctx", {}), str(one["msg"])
-    found = repr(one["input"])
+    found = (
+        reprlib.repr(one["input"]) if isinstance(one["input"], dict | list) else repr(one["input"])
+    )
     found = found if len(found) <= MAX_SHOWN else f"{found[:MAX_SHOWN]}..."
     match one["type"]:
         case "extra_forbidden":

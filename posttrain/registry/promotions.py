@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from posttrain.decisions import HistoryEntry, RuleOutcome
 from posttrain.registry import history as lines
 from posttrain.registry.lock import Lease, exclusive
-from posttrain.registry.one_line import one_line
+from posttrain.registry.one_line import said
 from posttrain.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, by_alias, resolve
 from posttrain.registry.writes import patiently
 
@@ -191,7 +191,7 @@ def decide(client: MlflowClient, name: str, who: str, source: int) -> Iterator[S
 
     `source` is a version that exists.
     """
-    with exclusive(client, name, one_line(who)) as lease:
+    with exclusive(client, name, said(who, "who decides")) as lease:
         entries = tuple(_settled(lease, entry) for entry in lines.read(client, name))
         champion = champion_of(client, name)
         for entry in _outside(client, name, entries, champion):
@@ -286,11 +286,11 @@ def _entry(
         number=0,  # the store gives it
         action=action,
         version=version,
-        who=one_line(who),
+        who=said(who, "who decides"),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         from_version=before,
         to_version=after,
-        why=one_line(why),
+        why=said(why, "the reason"),
         outcomes=tuple(outcomes),
         state="done" if action == "outside" else "begun",
     )

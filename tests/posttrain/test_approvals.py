@@ -44,6 +44,8 @@ def test_the_schema_takes_whole_answers_alone(passed: bool, yes: str) -> None:
         {**whole, "decision": other},
         {**whole, "who": " "},
         {**whole, "why": ""},
+        {**whole, "who": "\u200b\u3164"},
+        {**whole, "why": "\u2800 \ufeff"},
         {**whole, "mood": "good"},
         {"decision": yes},
         schema["default"],  # what the dashboard's editor starts with

@@ -85,7 +85,7 @@ def test_a_page_that_is_out_of_date_decides_nothing(site: TestClient, museum: Ml
 
 
 @pytest.mark.parametrize("missing", ["who", "why"])
-@pytest.mark.parametrize("text", ["", "   ", "x" * 2001])
+@pytest.mark.parametrize("text", ["", "   ", "x" * 2001, "\u200b\u3164"])
 def test_name_and_reason_are_needed(
     site: TestClient, museum: MlflowClient, missing: str, text: str
 ) -> None:

@@ -46,7 +46,7 @@ def test_the_sample_constitution_is_whole() -> None:
         ("principles: []", "principles: .*at least 1"),
         ("- respect", "the whole: "),
         ("principles: [respect]", "principle number 1: the whole: "),
-        ("principles: [", "not YAML"),
+        ("principles: [", "is no YAML"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_principle(

@@ -93,7 +93,7 @@ def test_every_load_is_of_the_resolved_commit_and_stock_peft_reads_the_adapter(
     words = ("resolve", str(records.path), chat_template, json.dumps(REVISIONS))
     bases = last_line(run("first", *words))
     for name, base in bases.items():
-        reference = {"kind": "hub", "source": name, "revision": commits[name]}
+        reference = {"kind": "hub", "source": name, "revision": commits[name], "trusts_code": False}
         assert base["facts"]["reference"] == reference
         assert base["facts"]["architecture"] == ARCHITECTURES[name]
         assert not list(Path(base["path"]).rglob("*.safetensors"))

@@ -1,0 +1,279 @@
+"""Whatever a person types or hands over, the answer is words and an exit code, never a traceback.
+
+The whole command runs in this process, as its entry point does.
+"""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from huggingface_hub import constants
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from pydantic import ValidationError
+
+from cli import run_file
+from cli.main import app, main
+from posttrain.artifacts import BaseModel
+from posttrain.recipe.mistakes import sentences
+from tests.cli import runs
+from tests.faults import Injected, times
+from tests.posttrain.data.test_any_input import PIECES, TEXTS, VALUES
+
+pytestmark = pytest.mark.slow
+NUM_RECIPES = times(quick=200, few=800, full=8_000)
+NUM_COMMANDS = times(quick=100, few=400, full=4_000)
+FUZZED = settings(
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.large_base_example,
+    ],
+)
+SOUND = runs.recipe("rows.jsonl", "model")
+
+BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+SNIPPETS = (
+    *("parameters:\n", "  recipe:\n", "    ingest: *x\n", "&x ", "*x", "&a [*a]", "? {a: b}\n: c"),
+    *("2021-99-99", "!!int x", "!!float y", "!!timestamp z", "!!binary '='", "!!python/name:os"),
+    *("[" * 3_000, "{" * 3_000, "- " * 3_000, "<<: *x\n", "<<: 1\n", "%YAML 9.9\n---\n", "---\n"),
+    *("\t", "'", '"', "|\n", ">\n", "0b", "0o9", "1_000", ".inf", "~", "!!set {a}", "1:60", BOMB),
+)  # fmt: skip
+"""What YAML makes something else of than it seems."""
+
+YAML_TEXTS = st.lists(st.sampled_from(SNIPPETS) | TEXTS, max_size=8).map("".join)
+KEYS = ["ingest", "base_model", "sft", "evaluation", "promotion", "tokenize", "seed", "settings"]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """A sound run with anything in any place of it."""
+    content: dict[str, Any] = {"parameters": {"recipe": json.loads(json.dumps(SOUND))}}
+    for _ in range(draw(st.integers(1, 3))):
+        at: Any = content
+        for _ in range(draw(st.integers(0, 4))):
+            inner = [key for key, value in at.items() if isinstance(value, dict)]
+            if not inner:
+                break
+            at = at[draw(st.sampled_from(inner))]
+        key = draw(st.sampled_from([*map(str, at), *KEYS]) | TEXTS)
+        at[key] = draw(VALUES | TEXTS | st.sampled_from(["model", "rows.jsonl", ["rows.jsonl"]]))
+    return content
+
+
+def as_yaml(content: Any) -> bytes:
+    """Half a pair of surrogates as YAML's own escape."""
+    return yaml.safe_dump(content, sort_keys=False).encode("utf-8", "surrogatepass")
+
+
+FILES = (
+    mutated().map(as_yaml)
+    | mutated().map(lambda content: json.dumps(content).encode())
+    | YAML_TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.binary(max_size=40)
+)
+
+
+@pytest.mark.fault("Input", "a recipe of anything", "generated YAML: text and values of any shape")
+def test_a_recipe_is_read_or_refused_in_words(tmp_path: Path, injected: Injected) -> None:
+    file = tmp_path / "recipe.yaml"
+
+    @settings(FUZZED, max_examples=NUM_RECIPES)
+    @given(FILES)
+    def check(content: bytes) -> None:
+        injected.add()
+        file.write_bytes(content)
+        try:
+            found = run_file.read(file)
+        except ValueError as error:
+            assert str(file) in str(error)
+            assert type(error) is ValueError
+            assert len(str(error)) < 50_000
+            return
+        pipeline = run_file.pipeline_of(found)
+        assert all(run_file.unknown_keys(found, pipeline))
+        kind = run_file.recipe_class(pipeline)
+        try:
+            kind.model_validate(found["parameters"]["recipe"])
+        except ValidationError as error:
+            told = sentences(error, kind)
+            assert told
+            assert all(one.strip() for one in told)
+
+    check()
+
+
+@pytest.fixture
+def world(
+    base: BaseModel,
+    museum: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A working directory with data, a model, a recipe and a registry, and no way out of it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name in ("ZENML_CONFIG_PATH", "ZENML_STORE_URL"):
+        monkeypatch.setenv(name, str(tmp_path / "zenml"))
+    monkeypatch.delenv("ZENML_STORE_URL")
+    monkeypatch.setitem(sys.modules, "zenml.client", None)  # a machine that has none
+    shutil.copy(runs.instructions(tmp_path), tmp_path / "rows.jsonl")
+    runs.model_folder(base, tmp_path / "model")
+    runs.write(tmp_path / "recipe.yaml", SOUND)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+def run(words: list[str], typed: bytes) -> tuple[int, str]:
+    """The command as `posttrain` runs it: exit code, and what was printed.
+
+    Raises:
+        Exception: what would be a traceback.
+    """
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    before = sys.argv, sys.stdin
+    sys.argv, sys.stdin = ["posttrain", *words], io.TextIOWrapper(io.BytesIO(typed))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+        code: Any = 0
+    except SystemExit as left:
+        code = left.code
+    finally:
+        sys.argv, sys.stdin = before
+    err.flush()
+    printed = [one.buffer.getvalue().decode("utf-8", "replace") for one in (out, err)]  # type: ignore[attr-defined]
+    return int(code or 0), "".join(printed)
+
+
+# as an operating system hands them over: no NUL, and bytes that are no UTF-8 as halves of pairs
+WORDS = st.lists(
+    st.sampled_from([one for one in PIECES if "\0" not in one and "\ud800" not in one and
+                     "\udfff" not in one and len(one) < 5_000])
+    | st.sampled_from(["\udcff", "..", "/", "*", "[red]", "a'b", "--", "-", "%", "1e9", "\udc80x"])
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8),
+    min_size=1,
+    max_size=3,
+).map("".join).map(lambda word: word[:4_000])  # fmt: skip
+NAMES = WORDS | st.sampled_from(["museum", "champion", "1", "2", "99", "0", "museum@1", "a" * 300])
+PATHS = WORDS | st.sampled_from(
+    [
+        *("recipe.yaml", "rows.jsonl", "folder", "model", ".", "made", "folder/made", "given"),
+        *("/dev/null", "/dev/full", "/proc/self/mem", "/", "a/b/c", "x" * 300, "given.csv"),
+    ]
+)
+NUMBERS = WORDS | st.sampled_from(["0", "1", "8", "-1", "nan", "inf", "1e400", "9" * 50, "0.5", ""])
+
+COMMANDS: dict[tuple[str, ...], dict[str, st.SearchStrategy[str]]] = {
+    ("check",): {"-c": PATHS, "--pipeline": NAMES, "--gpu-gib": NUMBERS},
+    ("pin",): {"-c": PATHS, "--pipeline": NAMES},
+    ("pin-images",): {"--root": PATHS, "--absent": WORDS},
+    ("schema",): {"--out": PATHS},
+    ("init",): {
+        "--from": PATHS,
+        "--out": PATHS,
+        "--name": NAMES,
+        "--base": PATHS,
+        "--force": WORDS,
+    },
+    ("generate",): {
+        **{"--input": PATHS, "--output": PATHS, "--recipe": PATHS, "--role": NAMES},
+        **{"--name": NAMES, "--folder": PATHS, "--limit": NUMBERS, "--temperature": NUMBERS},
+    },
+    ("chat",): {"--prompt": WORDS, "--name": NAMES, "--folder": PATHS, "--seed": NUMBERS},
+    ("export", "--format", "peft"): {"--out": PATHS, "--name": NAMES, "--alias": NAMES},
+    ("report",): {"--run": NAMES, "--out": PATHS},
+    ("lineage",): {"": NAMES | PATHS, "--name": NAMES},
+    ("registry", "list"): {"--name": NAMES},
+    ("registry", "show"): {"": NAMES, "--name": NAMES},
+    ("registry", "compare"): {"": NAMES, "--name": NAMES},
+    ("registry", "history"): {"--name": NAMES},
+    ("registry", "promote"): {"": NAMES, "--why": WORDS, "--who": WORDS, "--name": NAMES},
+    ("registry", "approve"): {"": NAMES, "--why": WORDS, "--who": WORDS, "--name": NAMES},
+    ("registry", "reject"): {"": NAMES, "--why": WORDS, "--who": WORDS, "--name": NAMES},
+    ("registry", "rollback"): {"--why": WORDS, "--who": WORDS, "--name": NAMES},
+    ("preferences", "import"): {"": PATHS, "--key": PATHS, "--out": PATHS},
+    ("preferences", "export"): {"--out": PATHS, "--run": NAMES, "--between": WORDS, "--n": WORDS},
+    ("preferences", "versions"): {"": NAMES, "--name": NAMES, "--number": NUMBERS},
+    ("schedule", "run"): {"--cron": WORDS, "-c": PATHS, "--attempts": NUMBERS, "--pause": NUMBERS},
+    ("schedule", "pause"): {"": NAMES},
+    ("schedule", "resume"): {"": NAMES},
+    ("schedule", "delete"): {"": NAMES},
+    ("schedule", "list"): {"--x": WORDS},
+    ("stack", "embedded"): {"--x": WORDS},
+    ("stack", "docker"): {"--gpus": NUMBERS, "--mount": PATHS, "--x": WORDS},
+    ("review", "--port", "no"): {"--host": WORDS},
+    ("dashboard", "--zenml-port", "no"): {"--log": PATHS},
+}
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> list[str]:
+    """One command with some of its arguments."""
+    named = draw(st.sampled_from(sorted(COMMANDS)))
+    words, options = [*named], COMMANDS[named]
+    for option in draw(st.lists(st.sampled_from(sorted(options)), max_size=5)):
+        words += [option] * bool(option) + [draw(options[option])]
+    return words
+
+
+@pytest.mark.fault("Input", "a command of anything", "generated words, files and stdin")
+def test_a_command_answers_in_words(world: Path, injected: Injected) -> None:
+    @settings(FUZZED, max_examples=NUM_COMMANDS)
+    @given(commands(), FILES, TEXTS)
+    def check(words: list[str], content: bytes, typed: str) -> None:
+        injected.add()
+        (world / "given").write_bytes(content)
+        (world / "given.csv").write_bytes(content)
+        code, printed = run(words, typed.encode("utf-8", "surrogatepass"))
+        assert code in (0, 1, 2, 3, 4), (code, printed)
+        assert "Traceback" not in printed
+        assert code == 0 or len(printed.split()) >= 3, (words, printed)
+        assert not (code and "object at 0x" in printed)
+
+    check()
+
+
+def every_command(app: Any, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Names of the commands below a typer application."""
+    found = []
+    for name, command in app.commands.items():
+        inner = (*before, name)
+        found += every_command(command, inner) if hasattr(command, "commands") else [inner]
+    return found
+
+
+def test_no_command_is_left_out() -> None:
+    listed = every_command(typer.main.get_command(app))
+    assert len(listed) > 20
+    assert [one for one in listed if not any(named[: len(one)] == one for named in COMMANDS)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["schema", "--out", "folder"], "posttrain: folder: cannot be read or written: Is a"),
+        (["schema", "--out", "/dev/full"], "posttrain: cannot be read or written: No space left"),
+        (["schema", "--out", "x" * 300], "cannot be read or written: File name too long"),
+        (["check", "-c", "\udcff.yaml"], r"posttrain: \udcff.yaml: no such file"),
+        (["schedule", "list"], "this command needs a package that is not installed here"),
+    ],
+)
+def test_what_the_fuzzing_found_stays_mended(words: list[str], told: str, world: Path) -> None:
+    code, printed = run(words, b"")
+    assert code == 1
+    assert told in printed
