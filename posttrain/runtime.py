@@ -47,6 +47,10 @@ class Runtime(Section):
     cache: Path = Path(".posttrain/cache")
     """Merged bases and the like; may be deleted at any time."""
 
+    signing_key: Path | None = None
+    """PEM file of the private key that signs registered versions; none: they are not signed. Its
+    password, if any, is in the environment's `POSTTRAIN_SIGNING_PASSWORD`."""
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read `POSTTRAIN_<FIELD>` for each field.

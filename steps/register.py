@@ -17,5 +17,7 @@ def register(
 ) -> Annotated[RegisteredVersion, "version"]:
     """Register the policy with its base; the same content is the same version."""
     from posttrain.registry.register import register
+    from posttrain.runtime import Runtime
 
-    return register(domain, aligned, evaluation, recipe, origin())
+    key = Runtime.from_environment().signing_key
+    return register(domain, aligned, evaluation, recipe, origin(), key)
