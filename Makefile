@@ -5,10 +5,10 @@ BIN := .venv/bin
 PIPELINE ?= post_training
 CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
-EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
+EXTRAS := data,train,eval,registry,signing,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu
-.PHONY: images pin stack-docker demo-docker bench-images test-docker
+.PHONY: lock sbom sbom-images images pin stack-docker demo-docker bench-images test-docker
 .PHONY: image-data image-train image-registry
 
 help:  ## List the targets
@@ -70,8 +70,9 @@ test-all: test  ## Every test but test-docker: browser, servers, the demo with i
 	@$(MAKE) --silent checkov || echo "NO CHECKOV: pip failed; its tests will skip" >&2
 	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=few $(PYTEST) -m "slow or fault" --ignore tests/integration/test_docker.py
 
-check: setup  ## Lint, types, layers
-	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports
+check: setup  ## Lint, types, layers, licences of what is installed
+	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports && \
+	  posttrain licences
 
 checkov: $(STATE)/checkov/ready  ## The security linter of k8s/, in an environment of its own
 
@@ -87,18 +88,33 @@ bench-ppo: setup  ## Our PPO beside TRL's and a tutorial's (an hour; Linux)
 bench-gpu: setup  ## Tokens/s, memory and the estimate's error on a GPU of 80 GB
 	@. $(STATE)/env && python -m benchmarks.gpu
 
+lock:  ## Write locked/hashes.txt anew, after a pin moved
+	@$(PYTHON) -m venv $(STATE)/lock && $(STATE)/lock/bin/pip install --quiet pip-tools==7.6.2
+	@$(STATE)/lock/bin/python locked/make.py
+
+sbom-images: setup  ## Bill of materials of each image that was built, Debian's packages in it
+	@. $(STATE)/env && for image in $(IMAGES:image-%=posttrain-%); do \
+	  docker run --rm --interactive --network none --entrypoint python3 $$image:$(TAG) - \
+	    <posttrain/installed.py >$(STATE)/$$image.json && \
+	  posttrain sbom --packages $(STATE)/$$image.json --name $$image --release $(TAG) \
+	    --out $(STATE)/$$image.cdx.json || exit 1; done
+
+sbom: setup  ## Bill of materials of this environment, CycloneDX
+	@. $(STATE)/env && posttrain sbom --out $(STATE)/sbom.cdx.json
+
 clean:  ## Remove runs, databases and caches; .venv stays
 	rm -rf $(STATE)
 
-# constraints.txt pins everything; pip alone finds torch's CPU build where an index offers it.
-.venv/ready: pyproject.toml constraints.txt
+# Only files that locked/hashes.txt names; pip finds torch's CPU build where an index offers it.
+.venv/ready: pyproject.toml constraints.txt locked/hashes.txt locked/install.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $$($(PYTHON) --version) is too old; name 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "make: $(PYTHON) has no venv; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into .venv (about 2 GB, minutes on a fresh machine) ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python locked/install.py --extras $(EXTRAS)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Its pins are not ours.

@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "docker.json"
 IMAGES = ("data", "train", "registry")
-CONTEXT = ("docker", "data", "recipes", "steps", "posttrain")
+CONTEXT = ("docker", "data", "recipes", "steps", "posttrain", "locked")
 FILES = (".dockerignore", "pyproject.toml", "constraints.txt")
 ARGUMENTS = ("BASE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
 TAG = "bench"

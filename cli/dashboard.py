@@ -13,6 +13,12 @@ from typing import Annotated
 import typer
 
 HOST = "127.0.0.1"
+OFF = {
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""Of MLflow's server, whatever the environment says."""
+
 START_SECONDS = 90  # all import for long on a slow machine
 
 
@@ -39,7 +45,13 @@ def dashboard(
         ):
             with (log / f"{name.lower()}.log").open("ab") as output:
                 started.append(
-                    subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
+                    subprocess.Popen(
+                        command,
+                        start_new_session=True,
+                        stdout=output,
+                        stderr=output,
+                        env=os.environ | OFF,
+                    )
                 )
             _wait(name, address, started[-1])
             print(f"{name:7} {address}", flush=True)

@@ -19,9 +19,11 @@ from cli.preferences import preferences
 from cli.registry import registry
 from cli.report import report
 from cli.review.command import review
+from cli.sbom import licences, sbom
 from cli.schedule import schedule
 from cli.schema import schema
 from cli.stack import stack
+from posttrain.hiding import hide
 
 app = typer.Typer(
     help="Raw records to a promoted adapter: what a run made, and what it says.",
@@ -29,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-BEFORE_A_RUN = (init, check, pin, pin_images, schema)
+BEFORE_A_RUN = (init, check, pin, pin_images, schema, sbom, licences)
 AFTER_A_RUN = (report, doctor, lineage, review, dashboard, chat, generate, export)
 for command in (*BEFORE_A_RUN, *AFTER_A_RUN):
     app.command()(command)
@@ -47,7 +49,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"posttrain: {' '.join(in_words(error).split())}", file=sys.stderr)
+        print(f"posttrain: {hide(' '.join(in_words(error).split()))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -8,6 +8,7 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS pins
 WORKDIR /pins
 COPY pyproject.toml constraints.txt ./
+COPY locked locked/
 ARG STORE
 RUN python3 -c 'import os, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
     extras = project["optional-dependencies"]; store = os.environ.get("STORE"); \
@@ -19,10 +20,10 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
 COPY --from=pins /pins/requirements.txt /pins/constraints.txt /pins/
-RUN python3 -m venv /opt/venv && \
-    /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --progress-bar off \
-      --requirement /pins/requirements.txt --constraint /pins/constraints.txt && \
-    /opt/venv/bin/pip uninstall --yes pip
+COPY --from=pins /pins/locked /pins/locked/
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv && \
+    /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 \
+      --file /pins/requirements.txt && rm -rf /root/.cache/pip
 
 FROM ${BASE}
 RUN groupadd --gid 10001 posttrain && \

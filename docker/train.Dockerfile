@@ -17,6 +17,7 @@ RUN command -v python3 || { apt-get update && \
 FROM python AS pins
 WORKDIR /pins
 COPY pyproject.toml constraints.txt ./
+COPY locked locked/
 ARG STORE
 RUN python3 -c 'import os, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
     extras = project["optional-dependencies"]; store = os.environ.get("STORE"); \
@@ -33,11 +34,12 @@ RUN python3 -c 'import ensurepip' || { apt-get update && \
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
+ENV PIP_CACHE_DIR=/tmp/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 COPY --from=pins /pins/step.txt /pins/constraints.txt /pins/
-RUN /opt/pip/bin/pip --python /opt/venv/bin/python3 install --no-compile \
-      --requirement /pins/step.txt --constraint /pins/constraints.txt && \
+COPY --from=pins /pins/locked /pins/locked/
+RUN /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 --no-compile \
+      --file /pins/step.txt && rm -rf /tmp/pip && \
     rm -rf /opt/venv/lib/python3*/site-packages/pandas/tests && \
     { /opt/venv/bin/python3 -m compileall -q -j 0 /opt/venv || true; }
 
@@ -45,8 +47,8 @@ RUN /opt/pip/bin/pip --python /opt/venv/bin/python3 install --no-compile \
 FROM step AS libraries
 COPY --from=pins /pins/libraries.txt /pins/
 RUN touch /pins/begun && \
-    /opt/pip/bin/pip --python /opt/venv/bin/python3 install --no-compile \
-      --requirement /pins/libraries.txt --constraint /pins/constraints.txt && \
+    /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 --no-compile \
+      --file /pins/libraries.txt && rm -rf /tmp/pip && \
     SITE=$(echo /opt/venv/lib/python3*/site-packages) && \
     rm -rf "$SITE"/torch/test "$SITE"/torch/bin/test_* && \
     CUDA=$(sed -n "s/^cuda.*= '\([0-9]*\)\..*/\1/p" "$SITE/torch/version.py") && \

@@ -190,6 +190,14 @@ class StepCost(Section):
     """Most memory of the fullest GPU; None without one."""
 
 
+class Package(Section):
+    """A Python package that was installed."""
+
+    version: str
+    licence: str
+    """SPDX expression where the package gives one; `unknown` where it says nothing."""
+
+
 class Evaluation(Section):
     """Every stage in one table."""
 
@@ -255,6 +263,9 @@ class Evaluation(Section):
 
     libraries: dict[str, str] = Field(default_factory=dict)
     """Library -> its version, where the models were measured: the image that trained them."""
+
+    packages: dict[str, Package] = Field(default_factory=dict)
+    """Every Python package that was installed there; empty in evaluations from before."""
 
     items: dict[str, Items] = Field(default_factory=dict)
     """Figure of the last stage -> its items; not of scores and benchmarks. Empty in evaluations

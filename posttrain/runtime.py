@@ -59,6 +59,10 @@ class Runtime(Section):
     """Hub models whose own Python may run here where a recipe names it too: `owner/name@commit`,
     parted by commas."""
 
+    signing_key: Path | None = None
+    """PEM file of the private key that signs registered versions; none: they are not signed. Its
+    password, if any, is in the environment's `POSTTRAIN_SIGNING_PASSWORD`."""
+
     @field_validator("roots", "trusted_code", mode="before")
     @classmethod
     def several_are_parted(cls, value: Any, info: ValidationInfo) -> Any:

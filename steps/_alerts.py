@@ -5,35 +5,16 @@ the last attempt has failed; it is no part of the cache key. A process that is k
 runs no hook: of that the run's exit code tells.
 """
 
-import os
-import re
-
 from zenml import get_step_context
 from zenml.client import Client
 from zenml.logger import get_logger
 
 from posttrain.data.pii import mask
+from posttrain.hiding import hide
 
 logger = get_logger(__name__)
 
 MAX_CHARS = 400
-HIDDEN = "***"
-
-_SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CONNECTION_STRING",
-    re.IGNORECASE,
-)
-_SHORTEST_SECRET = 6
-"""Shorter values are switches: TOKENIZERS_PARALLELISM=false."""
-
-_SECRETS = re.compile(
-    r"(?<=://)[^/\s@]+(?=@)"  # user:password@ of an address
-    r"|\b(?:hf|ghp|gho|glpat|xox[a-z]|sk|pk|ZENKEY|ZENPROKEY)[-_][\w-]{8,}"
-    r"|\bAKIA[0-9A-Z]{16}\b"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JSON web token
-    r"|(?<=Bearer )\S+|(?<=Basic )\S+"
-    r"|(?<=[?&](?:sig|key)=)[^&\s]+|(?<=[?&]token=)[^&\s]+"
-)
 
 
 def on_failure(exception: BaseException) -> None:
@@ -68,8 +49,5 @@ def post(message: str) -> None:
 
 def one_line(text: str) -> str:
     """The first of it, without secrets, personal data and line breaks."""
-    for name, value in os.environ.items():
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
-            text = text.replace(value, HIDDEN)
-    found = mask(_SECRETS.sub(HIDDEN, " ".join(text.split())))
+    found = mask(hide(" ".join(text.split())))
     return found if len(found) <= MAX_CHARS else f"{found[:MAX_CHARS]}…"

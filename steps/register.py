@@ -18,6 +18,8 @@ def register(
 ) -> Annotated[RegisteredVersion, "version"]:
     """Register the policy with its base; the same content is the same version."""
     from posttrain.registry.register import register
+    from posttrain.runtime import Runtime
     from posttrain.silence import outlast
 
-    return outlast(go_on(), register, domain, aligned, evaluation, recipe, origin())
+    key = Runtime.from_environment().signing_key
+    return outlast(go_on(), register, domain, aligned, evaluation, recipe, origin(), key)

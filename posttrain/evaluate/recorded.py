@@ -13,8 +13,9 @@ from posttrain.artifacts import (
     RewardModel,
     Tokens,
 )
+from posttrain.installed import python_packages
 from posttrain.profiles import DataDrift
-from posttrain.reports import JudgeEvaluation, RewardEvaluation, RoleData, Training
+from posttrain.reports import JudgeEvaluation, Package, RewardEvaluation, RoleData, Training
 
 LIBRARIES = (
     "torch",
@@ -65,6 +66,11 @@ def libraries() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def packages() -> dict[str, Package]:
+    """Every Python package that is installed here."""
+    return {name: Package(**told) for name, told in python_packages().items()}
 
 
 def trainings(

@@ -28,6 +28,7 @@ from posttrain.evaluate.recorded import (
     data_of,
     drift_of,
     libraries,
+    packages,
     reward_of,
     trainings,
 )
@@ -140,6 +141,7 @@ def _evaluated(stages: Stages, quarantine: Quarantine, recipe: EvaluationRecipe)
         base_version=stages.base.facts.registered,
         constitution=revisions.facts.constitution if revisions is not None else None,
         libraries=libraries(),
+        packages=packages(),
         items=items,
         report_language=recipe.report_language,
     )

@@ -125,6 +125,10 @@ class PromotionRecipe(Section):
     against_champion: tuple[Comparison, ...] = ()
     """Limits relative to the champion, where there is one."""
 
+    signed_by: str | None = Field(default=None, pattern=r"^\s*-----BEGIN PUBLIC KEY-----\s")
+    """Public key, as PEM text, by which the version must be signed (`docs/signing.md`); without it
+    no signature is asked for."""
+
     automatic: bool = True
     """Move the `champion` alias when the gate passes; else a person decides."""
 

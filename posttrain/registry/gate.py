@@ -78,7 +78,7 @@ def as_metrics(outcomes: Sequence[RuleOutcome]) -> dict[str, float]:
             "needed_gain": outcome.needed_gain,
         }
         found |= {f"{name}.{what}": value for what, value in values.items() if value is not None}
-        kind = "limit" if outcome.kind == "limit" else "against_champion"
+        kind = {"limit": "limit", None: "rule"}.get(outcome.kind, "against_champion")
         found[f"{name}.{kind}_passed"] = float(outcome.passed)
     return found
 

@@ -18,6 +18,7 @@ from posttrain.registry.comparison import Champion
 from posttrain.registry.gate import as_metrics, judge
 from posttrain.registry.history import decision, is_refused_already
 from posttrain.registry.promotions import ChampionChanged, champion_of, decide, promoted, refused
+from posttrain.registry.signing import check_signature
 from posttrain.registry.versions import PREVIOUS, by_alias, read_evaluation, resolve, tag_name
 from posttrain.registry.writes import patiently
 from posttrain.reports import Evaluation
@@ -104,6 +105,8 @@ def examine(
         theirs = resolve(client, entry.name, str(champion))
         rival = Champion(champion, read_evaluation(client, theirs))
     outcomes = judge(evaluation, rival, recipe)
+    if recipe.signed_by is not None:
+        outcomes = (*outcomes, check_signature(client, entry, recipe.signed_by))
     passed = all(outcome.passed for outcome in outcomes)
     if mlflow.active_run() is not None:  # the step's, where there is one
         mlflow.log_metrics({tag_name(name): value for name, value in as_metrics(outcomes).items()})

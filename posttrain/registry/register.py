@@ -14,6 +14,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from posttrain import sbom
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.contract import check_trained_on
 from posttrain.decisions import RegisteredVersion
@@ -22,6 +23,7 @@ from posttrain.registry import champion
 from posttrain.registry.card import model_card
 from posttrain.registry.history import decision
 from posttrain.registry.history import read as read_history
+from posttrain.registry.signing import SIGNED_BY, fingerprint, public_key_of, sign
 from posttrain.registry.versions import (
     CARD,
     CHALLENGER,
@@ -44,8 +46,9 @@ def register(
     evaluation: Evaluation,
     recipe: RegistrationRecipe,
     lineage: dict[str, str],
+    signing_key: Path | None = None,
 ) -> RegisteredVersion:
-    """Register a policy with its base, evaluation and card, and point `challenger` to it.
+    """Register a policy with its base, evaluation, bill of materials and card; it is `challenger`.
 
     What a person rejected is not made challenger again.
 
@@ -53,14 +56,17 @@ def register(
     where it came from: `zenml_run`, `git_commit`, what the caller knows; `data.<role>` (a
     SHA-256) is added from the evaluation.
 
+    `signing_key`: a PEM file; a version that it did not sign is signed anew.
+
     Raises:
-        ValueError: the policy was trained on another base, the evaluation is of another policy, or
-            a file differs from its manifest.
+        ValueError: the policy was trained on another base, the evaluation is of another policy, a
+            file differs from its manifest, or the key does not open.
     """
     _check_belongs_together(domain.verify(), policy.verify(), evaluation)
     client, name, content = MlflowClient(), recipe.model_name, content_hash(domain, policy)
     data = {f"data.{role}": sha for role, sha in evaluation.data_hashes.items()}
-    entry = _Entry(client, domain, policy, evaluation, recipe, {**data, **lineage})
+    entry = _Entry(client, domain, policy, evaluation, recipe, {**data, **lineage}, signing_key)
+    signed_by = entry.signed_by  # before anything is uploaded: the key may not open
     ensure_model(client, name)
     known = by_content(client, name, content)
     if known is None:
@@ -68,7 +74,9 @@ def register(
             version = entry.create(run_id)
     else:
         version = known
-        if read_evaluation(client, known) != evaluation:
+        if read_evaluation(client, known) != evaluation or (
+            signed_by and known.tags.get(SIGNED_BY) != signed_by
+        ):
             entry.replace_evaluation(known)
     last = decision(read_history(client, name), int(version.version))
     if last is None or last.action != "reject":
@@ -98,6 +106,12 @@ class _Entry:
     evaluation: Evaluation
     recipe: RegistrationRecipe
     lineage: dict[str, str]
+    signing_key: Path | None
+
+    @property
+    def signed_by(self) -> str:
+        """Fingerprint of the key, for a tag; empty without one."""
+        return fingerprint(public_key_of(self.signing_key)) if self.signing_key else ""
 
     @property
     def folder(self) -> str:
@@ -121,6 +135,7 @@ class _Entry:
                 "stage": self.policy.stage,
                 "method": self.policy.facts.method,
                 "base_version": str(base.version),
+                SIGNED_BY: self.signed_by,
                 **self._origin_tags(),
                 **self._evaluation_tags(),
             },
@@ -136,7 +151,7 @@ class _Entry:
         }
         assert version.run_id is not None
         self._upload_evaluation(version.run_id, lineage, version.tags["base_version"])
-        for name, value in self._evaluation_tags().items():
+        for name, value in {**self._evaluation_tags(), SIGNED_BY: self.signed_by}.items():
             self.client.set_model_version_tag(version.name, str(version.version), name, value)
 
     def _base_version(self, run_id: str) -> ModelVersion:
@@ -160,8 +175,15 @@ class _Entry:
         card = model_card(self.domain, self.policy, self.evaluation, self.recipe, lineage, base)
         with tempfile.TemporaryDirectory() as staging:
             Path(staging, CARD).write_text(card, encoding="utf-8")
-            text = self.evaluation.model_dump_json(indent=1) + "\n"
-            Path(staging, EVALUATION).write_text(text, encoding="utf-8")
+            content = content_hash(self.domain, self.policy)
+            texts = {
+                EVALUATION: self.evaluation.model_dump_json(indent=1) + "\n",
+                sbom.FILE: sbom.of_version(self.recipe.model_name, content, self.evaluation),
+            }
+            for name, text in texts.items():
+                Path(staging, name).write_text(text, encoding="utf-8")
+            if self.signing_key is not None:
+                sign(self.signing_key, self.domain, self.policy, texts, Path(staging))
             self.client.log_artifacts(run_id, staging, self.folder)
         for name, value in self._final_figures().items():
             self.client.log_metric(run_id, f"final/{name}", value)

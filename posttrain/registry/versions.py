@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from posttrain.artifacts import BaseModel, Policy
 from posttrain.hashes import sha256_of
+from posttrain.hiding import hide
 from posttrain.reports import Evaluation
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
@@ -172,7 +173,7 @@ def what_exists(client: MlflowClient, name: str) -> str:
         if error.error_code not in ABSENT:
             raise
         return (
-            f"{mlflow.get_tracking_uri()} has no registered model {name!r} "
+            f"{hide(mlflow.get_tracking_uri())} has no registered model {name!r} "
             f"(found: {', '.join(model_names(client)) or 'none'}); "
             "run the pipeline first, or set MLFLOW_TRACKING_URI"
         )

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -18,6 +19,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def assert_loopback_alone(pid: int, ports: set[int]) -> None:
+    """What the servers really listen on, by the kernel's own list; and MLflow's switches."""
+    family = psutil.Process(pid).children(recursive=True)
+    sockets = [one for child in family for one in child.net_connections() if one.status == "LISTEN"]
+    assert {one.laddr.port for one in sockets} >= ports
+    assert {one.laddr.ip for one in sockets} <= {"127.0.0.1", "::1"}
+    (mlflow, *_) = (one for one in family if "mlflow" in " ".join(one.cmdline()))
+    environment = mlflow.environ()
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert environment["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
 
 
 def test_dashboard_serves_all_and_ends_all(tmp_path: Path) -> None:
@@ -42,6 +55,7 @@ def test_dashboard_serves_all_and_ends_all(tmp_path: Path) -> None:
         assert lines[1].split() == ["MLflow", f"http://127.0.0.1:{ports[1]}"]
         assert lines[2].split() == ["Review", f"http://127.0.0.1:{ports[2]}"]
         assert lines[3].split() == ["No", "run", "yet:", "`make", "demo`", "first."]
+        assert_loopback_alone(process.pid, set(ports))
         for port in ports:
             assert urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=20).status == 200
     finally:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from steps._alerts import HIDDEN, MAX_CHARS, one_line
+from posttrain.hiding import HIDDEN
+from steps._alerts import MAX_CHARS, one_line
 
 
 @pytest.mark.parametrize(
