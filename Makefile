@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu
+.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu profile
 .PHONY: images pin stack-docker demo-docker bench-images test-docker
 .PHONY: image-data image-train image-registry
 
@@ -86,6 +86,9 @@ bench-ppo: setup  ## Our PPO beside TRL's and a tutorial's (an hour; Linux)
 
 bench-gpu: setup  ## Tokens/s, memory and the estimate's error on a GPU of 80 GB
 	@. $(STATE)/env && python -m benchmarks.gpu
+
+profile: setup  ## Flame graph of one stage: make profile STAGE=sft
+	@. $(STATE)/env && python -m benchmarks.stage_profile $(STAGE)
 
 clean:  ## Remove runs, databases and caches; .venv stays
 	rm -rf $(STATE)
