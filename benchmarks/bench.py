@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(known)}")
     parser.add_argument("--check", action="store_true", help="compare with the committed results")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one turn; writes nothing")
+    parser.add_argument("--turns", type=int, help="of each arm; by default as the row says")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(argv)
     if unknown := set(asked.rows) - set(known):
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = {}
     with tempfile.TemporaryDirectory(prefix="posttrain-bench-") as folder:
         for name in asked.rows or known:
-            rows[name] = run(known[name], Path(folder), asked.quick)
+            rows[name] = run(known[name], Path(folder), asked.quick, asked.turns)
             print(table({name: rows[name]}), flush=True)
     print(table(rows))
     if asked.check:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write(before, rows, asked.out, whole=not asked.rows)
 
 
-def run(row: Row, folder: Path, quick: bool) -> RowFound:
+def run(row: Row, folder: Path, quick: bool, num_turns: int | None = None) -> RowFound:
     """Prepare and measure a row, its artifacts in a folder of its own."""
     own = folder / row.name
     own.mkdir(parents=True)
@@ -61,7 +62,7 @@ def run(row: Row, folder: Path, quick: bool) -> RowFound:
         os.environ[f"POSTTRAIN_{name.upper()}"] = str(own / name)
     os.environ |= {"POSTTRAIN_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
     prepared = row.prepare(Bench(own, CACHE, quick))
-    return RowFound.of(row, prepared, measure(row, prepared, quick))
+    return RowFound.of(row, prepared, measure(row, prepared, quick, num_turns))
 
 
 def read(file: Path) -> Results | None:

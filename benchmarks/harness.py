@@ -32,6 +32,7 @@ import importlib
 import pkgutil
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Turn(Section):
     cpu_seconds: float
     wall_seconds: float
     work: float
-    figures: dict[str, float] = {}
+    figures: dict[str, float]
 
     @property
     def speed(self) -> float:
@@ -194,7 +195,9 @@ class Row:
     """Turns of each arm before the first that counts."""
 
 
-def measure(row: Row, prepared: Prepared, quick: bool = False) -> dict[str, list[Turn]]:
+def measure(
+    row: Row, prepared: Prepared, quick: bool = False, num_turns: int | None = None
+) -> dict[str, list[Turn]]:
     """The arms in turn, another one first each time.
 
     Raises:
@@ -203,13 +206,16 @@ def measure(row: Row, prepared: Prepared, quick: bool = False) -> dict[str, list
     arms = list(prepared.arms)
     turns: dict[str, list[Turn]] = {arm.name: [] for arm in arms}
     num_warm = 0 if quick else row.num_warm
-    for number in range(num_warm + (1 if quick else row.num_turns)):
+    num_turns = 1 if quick else num_turns or row.num_turns
+    for number in range(num_warm + num_turns):
         first = number % len(arms)
         for arm in arms[first:] + arms[:first]:
             watch = Watch()
             arm.run(watch)
+            turn = watch.turn
             if number >= num_warm:
-                turns[arm.name].append(watch.turn)
+                turns[arm.name].append(turn)
+            print(f"{row.name} {number} {arm.name}: {turn.cpu_seconds:.2f} CPU s", file=sys.stderr)
     check_equal(row, turns)
     return turns
 

@@ -38,7 +38,7 @@ SHAPE: dict[str, int] = {
     "num_key_value_heads": 4,
     "max_position_embeddings": 1_024,
 }
-"""5.2 million parameters with a tied vocabulary of 4,096."""
+"""Five million parameters with a tied vocabulary of 4,096."""
 
 TINY = {**SHAPE, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 RESERVED = 5

@@ -99,7 +99,7 @@ class Judge:
         """Log-probability of each whole response."""
         found = torch.empty(len(responses))
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, responses, strict=True)]
-        for indices in like_lengths(lengths, self.sampling.batch_size):
+        for indices in like_lengths(lengths, self.sampling.batch_size, model.device):
             batch = collate(
                 [self.prompts[i] for i in indices],
                 [responses[i] for i in indices],

@@ -178,7 +178,7 @@ def option_log_probs(
     found_B2 = torch.empty(len(asked), 2)
     owner = causal(model)
     with evaluating(model):
-        for indices in like_lengths([len(ids) for ids in asked], batch_size):
+        for indices in like_lengths([len(ids) for ids in asked], batch_size, owner.device):
             chosen = [asked[index] for index in indices]
             ids_BS, mask_BS = pad_right(chosen, pad, owner.device)
             hidden_BD = last_real(hidden_states(model, ids_BS, mask_BS), mask_BS)

@@ -168,7 +168,7 @@ def sequence_log_probs(
     found = torch.empty(len(prompts))
     lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
     with evaluating(model):
-        for indices in like_lengths(lengths, recipe.forward_batch_size):
+        for indices in like_lengths(lengths, recipe.forward_batch_size, model.device):
             chosen = [responses[index] for index in indices]
             batch = collate([prompts[index] for index in indices], chosen, pad, model.device)
             hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]

@@ -23,6 +23,9 @@ from posttrain.align.losses import token_log_probs
 MAX_LOGITS = 2**25
 """Logits in memory at a time (128 MiB in float32)."""
 
+PASS_TOKENS = {"cpu": 32, "cuda": 2_048}
+"""Tokens' worth of a pass's fixed cost. Measured on a CPU with 5 million parameters."""
+
 HEAD_TOLERANCE = 0.02  # bfloat16's rounding; a forgotten soft cap or scale is off by far more
 
 
@@ -66,13 +69,32 @@ def pad_right(
     return torch.tensor(ids_BS, device=device), torch.tensor(mask_BS, device=device)
 
 
-def like_lengths(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices in batches of at most `size`, longest first, so that little is padding."""
+def like_lengths(lengths: Sequence[int], size: int, device: torch.device) -> list[list[int]]:
+    """Indices in batches of at most `size`, longest first, in as little time as may be.
+
+    Of all ways to cut the sorted lengths, the one with the least padding and passes together: a
+    pass costs as much as `PASS_TOKENS` tokens, so it is worth saving where padding costs less.
+    """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    a_pass = PASS_TOKENS[device.type]
+    costs = [0]  # of the first so many
+    starts = [0]  # of the last batch among them
+    for end in range(1, len(order) + 1):
+        tried = range(max(0, end - size), end)
+        cost, start = min((costs[at] + (end - at) * lengths[order[at]], at) for at in tried)
+        costs.append(cost + a_pass)
+        starts.append(start)
+    batches = []
+    end = len(order)
+    while end:
+        batches.append(order[starts[end] : end])
+        end = starts[end]
+    return batches[::-1]
 
 
-def hidden_states(model: PreTrainedModel | PeftModel, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+def hidden_states(
+    model: PreTrainedModel | PeftModel, ids_BS: Tensor, mask_BS: Tensor | None
+) -> Tensor:
     """Last hidden states (B, S, D), after the final norm, under the active adapter."""
     output = causal(model).base_model(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False)
     hidden_BSD: Tensor = output.last_hidden_state

@@ -140,7 +140,8 @@ def _ours(minibatch: Sequence[int]) -> Sequence[int]:
 
 def batches_of(actors: Actors, rollout: Rollout, minibatch: Sequence[int]) -> list[list[int]]:
     """The minibatch's indices, in forward passes of like lengths."""
-    groups = like_lengths(_lengths(rollout, minibatch), actors.forward_batch_size)
+    lengths = _lengths(rollout, minibatch)
+    groups = like_lengths(lengths, actors.forward_batch_size, actors.device)
     return [[minibatch[place] for place in group] for group in groups]
 
 

@@ -231,7 +231,7 @@ def _flat_figures(
     """A row's figures each, of its response tokens, on the CPU."""
     rows: dict[int, tuple[Tensor, ...]] = {}
     lengths = [len(prompt) + len(row) for prompt, row in zip(prompts, responses, strict=True)]
-    for indices in like_lengths(lengths, actors.forward_batch_size):
+    for indices in like_lengths(lengths, actors.forward_batch_size, actors.device):
         found = read(batch_of(actors, prompts, responses, indices))
         sizes = [len(responses[index]) for index in indices]
         parts = [figure_N.float().cpu().split(sizes) for figure_N in found]

@@ -112,10 +112,11 @@ class Scorer:
         """
         ours = rows[processes.share_of(len(rows))]
         scores = torch.empty(len(ours))
+        device = causal(self.model).device
         with self._active(), evaluating(self.model):
-            for indices in like_lengths([len(row) for row in ours], batch_size):
+            for indices in like_lengths([len(row) for row in ours], batch_size, device):
                 chosen = [ours[index] for index in indices]
-                ids_BS, mask_BS = pad_right(chosen, self.pad_id, causal(self.model).device)
+                ids_BS, mask_BS = pad_right(chosen, self.pad_id, device)
                 scores[indices] = raw_scores(self.model, self.head, ids_BS, mask_BS).cpu()
         return torch.tensor(processes.gathered(scores.tolist())) - self.mean
 

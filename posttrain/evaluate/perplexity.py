@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from posttrain.align.forward import causal, check_head, hidden_states, logits
+from posttrain.align.forward import causal, check_head, hidden_states, like_lengths, logits
 from posttrain.evaluate import bootstrap
 from posttrain.figures import Figure, Items
 from posttrain.models.tokenizer import plain_texts
@@ -63,9 +63,9 @@ def text_losses(
     losses = [0.0] * len(texts)
     check_head(model)
     windows = [one for i, text in enumerate(texts) for one in _windows(i, text, recipe)]
-    windows.sort(key=lambda one: len(one.input_ids))  # like lengths together: little padding
-    for at in range(0, len(windows), recipe.batch_size):
-        batch = windows[at : at + recipe.batch_size]
+    lengths = [len(one.input_ids) for one in windows]
+    for indices in like_lengths(lengths, recipe.batch_size, model.device):
+        batch = [windows[index] for index in indices]
         for one, loss in zip(batch, _losses(model, batch), strict=True):
             losses[one.source] += loss
     return losses

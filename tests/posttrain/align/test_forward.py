@@ -99,7 +99,19 @@ def test_a_batch_marks_what_predicts_the_response_and_nothing_else() -> None:
 
 
 def test_like_lengths_takes_each_once_and_the_longest_first() -> None:
-    assert like_lengths([3, 9, 1, 7, 8], 2) == [[1, 4], [3, 0], [2]]
+    found = like_lengths([3, 9, 1, 7, 8], 2, torch.device("cpu"))
+    assert [index for batch in found for index in batch] == [1, 4, 3, 0, 2]
+    assert max(map(len, found)) == 2
+
+
+def test_a_pass_is_worth_less_than_much_padding_and_more_than_little() -> None:
+    cpu = torch.device("cpu")
+    assert like_lengths([10, 500, 10, 12], 4, cpu) == [[1], [3, 0, 2]]
+    # 3 x 15 tokens of padding cost more than a pass of 32, 2 x 15 less
+    assert like_lengths([30, 15, 15, 15], 4, cpu) == [[0], [1, 2, 3]]
+    assert like_lengths([30, 15, 15], 4, cpu) == [[0, 1, 2]]
+    assert like_lengths([30, 15, 15, 15], 4, torch.device("cuda")) == [[0, 1, 2, 3]]
+    assert like_lengths([], 4, cpu) == []
 
 
 def test_the_head_of_known_families_is_the_models_own() -> None:

@@ -1,0 +1,128 @@
+"""C6: reward model, pairs a second, against padded single pairs, unpadded ones, and TRL's trainer.
+
+All weights train, 8 pairs a step. What differs is how pairs get through the model. Ours and TRL's
+make several passes, so that a trainer's start and end weigh as little as in a bare loop.
+"""
+
+from typing import Any
+
+from transformers import AutoModel
+
+from benchmarks.baselines import trl_reward, tutorial_reward
+from benchmarks.gpu_models import make_assistant
+from benchmarks.harness import Arm, Bench, Prepared, Row, Target, Watch
+from benchmarks.material import (
+    MAX_LENGTH,
+    MEAN_LENGTH,
+    SEED,
+    lengths,
+    make_base,
+    make_tokens,
+    texts,
+    tokenizer,
+)
+from benchmarks.ours import Precision, precision
+from posttrain.align.judge import new_judge
+from posttrain.align.reward_model import RewardTrainer
+from posttrain.align.rows import Pair
+from posttrain.models.device import prepare as prepare_torch
+from posttrain.recipe.reward_model import RewardModelRecipe
+from posttrain.recipe.sft import SftRecipe
+from posttrain.tracking import Curves
+from posttrain.train.checkpoints import checkpoints_of
+
+BATCH = 8
+RATE = 1e-5
+PASSES = 4
+
+
+def prepare(bench: Bench) -> Prepared:
+    """Pairs whose sides are of 53 tokens on average, and models that start alike."""
+    prepare_torch(SEED)
+    base = make_base(bench)
+    sft = SftRecipe(learning_rate=RATE, num_epochs=1, batch_size=1)
+    assistant = make_assistant(base, sft, bench.folder / "assistant")
+    pairs = make_pairs(BATCH if bench.quick else 6 * BATCH)
+    tokens = make_tokens(bench.folder / "tokens", prompts=[{"set": "rollout"}])
+    pad = int(tokenizer().pad_token_id)
+    recipe = RewardModelRecipe(
+        method="full", learning_rate=RATE, num_epochs=PASSES, batch_size=BATCH, max_new_tokens=1
+    )
+    sides = [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in pairs]
+
+    def ours(dtype: Precision) -> Any:
+        def run(watch: Watch) -> None:
+            prepare_torch(SEED)
+            with precision(dtype):
+                judge = new_judge(base, assistant, recipe)
+                checkpoints = checkpoints_of("reward_model", recipe, tokens, base, assistant)
+                trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
+                with watch.timing():
+                    trainer.run(recipe, checkpoints, Curves(bench.folder / dtype, "reward_model"))
+            checkpoints.forget()
+            watch.count(PASSES * len(pairs))
+
+        return run
+
+    def tutorial(width: int | None, watch: Watch) -> None:
+        prepare_torch(SEED)
+        backbone = AutoModel.from_pretrained(base.path / "weights")
+        model = tutorial_reward.TutorialReward(backbone, width, pad)
+        with watch.timing():
+            tutorial_reward.train(model, sides, BATCH, RATE)
+        watch.count(len(pairs))
+
+    def trl(watch: Watch) -> None:
+        prepare_torch(SEED)
+        folders = base.path / "weights", base.path / "tokenizer"
+        trainer = trl_reward.trainer_of(*folders, sides, bench.folder / "trl", PASSES)
+        with watch.timing():
+            trainer.train()
+        watch.count(PASSES * len(pairs))
+
+    arms = [
+        Arm("ours", ours("float32")),
+        Arm("ours, bfloat16", ours("bfloat16"), "bfloat16"),
+        Arm("padded", lambda watch: tutorial(MAX_LENGTH, watch)),
+        Arm("unpadded", lambda watch: tutorial(None, watch)),
+        Arm("TRL", trl, "bfloat16"),
+    ]
+    fill = sum(len(side) for pair in sides for side in pair) / 2 / len(sides) / MAX_LENGTH
+    return Prepared(arms, {"seed": SEED, "pairs": len(pairs), "fill": fill})
+
+
+def make_pairs(number: int) -> list[Pair]:
+    """A prompt of a third of the length, and two answers that end."""
+    end = int(tokenizer().eos_token_id)
+    prompts = texts(lengths(number, MEAN_LENGTH / 3, SEED + 1))
+    chosen, rejected = (
+        [[*text, end] for text in texts(lengths(number, 2 * MEAN_LENGTH / 3, seed), seed)]
+        for seed in (SEED + 2, SEED + 3)
+    )
+    return [Pair("k", *sides, margin=0.0) for sides in zip(prompts, chosen, rejected, strict=True)]
+
+
+ROW = Row(
+    name="C6",
+    title="Reward model, pairs/s",
+    targets=(
+        Target(what="padded single pairs", ours="ours", theirs="padded", bound=5, aim=10),
+        Target(
+            what="padded single pairs; ours in bfloat16",
+            ours="ours, bfloat16",
+            theirs="padded",
+            bound=5,
+            aim=10,
+        ),
+        Target(what="unpadded single pairs", ours="ours", theirs="unpadded", bound=1, aim=1.8),
+        Target(
+            what="unpadded single pairs; ours in bfloat16",
+            ours="ours, bfloat16",
+            theirs="unpadded",
+            bound=1,
+            aim=1.8,
+        ),
+        Target(what="stock TRL", ours="ours", theirs="TRL", bound=1, aim=1.8),
+    ),
+    prepare=prepare,
+)
