@@ -7,7 +7,7 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,signing,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu
+.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu profile
 .PHONY: lock sbom sbom-images images pin stack-docker demo-docker bench-images test-docker
 .PHONY: image-data image-train image-registry
 
@@ -101,6 +101,9 @@ sbom-images: setup  ## Bill of materials of each image that was built, Debian's 
 
 sbom: setup  ## Bill of materials of this environment, CycloneDX
 	@. $(STATE)/env && posttrain sbom --out $(STATE)/sbom.cdx.json
+
+profile: setup  ## Flame graph of one stage: make profile STAGE=sft
+	@. $(STATE)/env && python -m benchmarks.stage_profile $(STAGE)
 
 clean:  ## Remove runs, databases and caches; .venv stays
 	rm -rf $(STATE)

@@ -38,6 +38,12 @@ class Runtime(Section):
     generator: Literal["own", "vllm"] = "own"
     """What samples answers: our own loop, or vLLM where it is installed."""
 
+    corpus_executor: Literal["local", "ray"] = "local"
+    """Where near-duplicates are looked for: on this machine, or on a Ray cluster."""
+
+    corpus_workers: PositiveInt = 1
+    """Processes that look for them side by side."""
+
     work: Path = Path(".posttrain/work")
     """Where artifacts are put together before they reach the artifact store."""
 

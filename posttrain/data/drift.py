@@ -240,9 +240,9 @@ def _of_words(bins: _Bins, tally: Tally) -> _Null | None:
     if len(parts) < 4:
         return None
     kept = [word for word in bins.then if word != REST]
-    counted = {part: {word: tally.words[part][word] for word in kept} for part in parts}
+    counted = {part: {word: tally.words.count(word, part) for word in kept} for part in parts}
     for part, counts in counted.items():
-        counts[REST] = sum(tally.words[part].values()) - sum(counts.values())
+        counts[REST] = tally.words.totals[part] - sum(counts.values())
     draw, found = random.Random(0), []
     for _ in range(_NUM_PARTINGS):
         drawn = draw.sample(parts, len(parts) // 2)

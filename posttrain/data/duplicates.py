@@ -1,23 +1,19 @@
 """Copies: exact ones by fingerprint, near ones by MinHash (Broder 1997) and exact Jaccard.
 
-DataTrove's MinHash stages (signature, buckets, cluster) name candidates; its local executor has Ray
-and Slurm siblings for corpora that outgrow one machine. A candidate counts only if the Jaccard
+DataTrove's MinHash stages (signature, buckets, cluster) name candidates; `executor` says who runs
+them, for corpora that outgrow one process. A candidate counts only if the Jaccard
 similarity of its shingles with a kept row says so: MinHash alone errs both ways.
 """
 
-import contextlib
-import os
 import tempfile
-from array import array
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from datatrove.data import Document
-from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.pipeline.dedup.minhash import (
     MinhashConfig,
     MinhashDedupBuckets,
@@ -27,13 +23,17 @@ from datatrove.pipeline.dedup.minhash import (
 from datatrove.utils.hashing import HashConfig, create_hash_func
 from datatrove.utils.text import TextNormConfig, ngrams
 from datatrove.utils.word_tokenizers import WordTokenizer
-from loguru import logger
 
+from posttrain.data.executor import run_tasks
 from posttrain.data.text import words
 from posttrain.recipe.validation import NearDuplicates
+from posttrain.runtime import Runtime
 
 Shard = Callable[[], Iterator[tuple[int, str]]]
-"""Gives row numbers and texts, in order, each time it is called."""
+"""Gives row numbers and texts, in order, each time it is called; it may be in another process."""
+
+Place = tuple[int, int]
+"""Of a text: its shard, and its number there."""
 
 _HASHING = HashConfig(hash_fc="sha1")  # its default calls xxhash with strings, which 4.1 refuses
 _HASH = create_hash_func(_HASHING)
@@ -101,35 +101,46 @@ def near_copies(
         held_out: row -> whether it is held out.
         is_across: compare training rows with held-out ones, which are kept first; else each alone.
     """
-    with tempfile.TemporaryDirectory(prefix="minhash-") as temporary:
+    work = Runtime.from_environment().work
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="minhash-", dir=work.resolve()) as temporary:
         clusters = _clusters(shards, rules, Path(temporary))
-    members: dict[tuple[int, bool], list[int]] = defaultdict(list)
-    for row, cluster in clusters.items():
-        members[cluster, not is_across and bool(held_out[row])].append(row)
     with tempfile.TemporaryFile(prefix="shingles-") as spill:  # candidates may be many
-        places = _spilled(spill, shards, rules.shingle_words, clusters)
+        spilled = _spilled(spill, shards, rules.shingle_words, clusters)
+        members: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        for row, found in spilled.items():
+            members[found.cluster, not is_across and bool(held_out[row])].append(row)
         for rows in members.values():
             ordered = sorted(rows, key=lambda row: (not held_out[row], row))
-            hashes = {row: _read(spill, *places[row]) for row in ordered}
+            hashes = {row: _read(spill, spilled[row]) for row in ordered}
             yield from confirmed(hashes, rules.min_similarity)
 
 
+@dataclass(frozen=True)
+class _Spilled:
+    """A candidate's cluster, and where its hashes lie."""
+
+    cluster: int
+    start: int
+    count: int
+
+
 def _spilled(
-    spill: IO[bytes], shards: list[Shard], num_words: int, chosen: Container[int]
-) -> dict[int, tuple[int, int]]:
-    places: dict[int, tuple[int, int]] = {}
-    for shard in shards:
-        for row, text in shard():
-            if row in chosen:
+    spill: IO[bytes], shards: list[Shard], num_words: int, clusters: dict[Place, int]
+) -> dict[int, _Spilled]:
+    found: dict[int, _Spilled] = {}
+    for number, shard in enumerate(shards):
+        for place, (row, text) in enumerate(shard()):
+            if (cluster := clusters.get((number, place))) is not None:
                 hashes = _hashed(text, num_words)
-                places[row] = (spill.tell(), len(hashes))
+                found[row] = _Spilled(cluster, spill.tell(), len(hashes))
                 spill.write(hashes.tobytes())
-    return places
+    return found
 
 
-def _read(spill: IO[bytes], place: int, count: int) -> Hashes:
-    spill.seek(place)
-    return np.frombuffer(spill.read(8 * count), np.uint64)
+def _read(spill: IO[bytes], one: _Spilled) -> Hashes:
+    spill.seek(one.start)
+    return np.frombuffer(spill.read(8 * one.count), np.uint64)
 
 
 def confirmed(hashes: dict[int, Hashes], min_similarity: float) -> Iterator[NearCopy]:
@@ -169,24 +180,20 @@ def jaccard(a: Ranks, b: Ranks) -> float:
     return shared / (len(a) + len(b) - shared) if shared else 0.0
 
 
-class _Shards:
-    """The first step of stage 1: a task's documents, and which row each of them was."""
+@dataclass(frozen=True)
+class _Documents:
+    """The first step of stage 1: a task's documents, in the order of its shard."""
 
-    def __init__(self, shards: list[Shard]) -> None:
-        self.shards = shards
-        self.rows: dict[int, array[int]] = defaultdict(lambda: array("q"))
+    shards: list[Shard]
 
     def __call__(self, _: Any, rank: int, world_size: int) -> Iterator[Document]:
         assert world_size == len(self.shards)
         for row, text in self.shards[rank]():
-            self.rows[rank].append(row)
             yield Document(text=text, id=str(row))
 
-    def __deepcopy__(self, _: Any) -> "_Shards":
-        return self  # the executor copies its pipeline for every task; the rows are wanted here
 
-
-def _clusters(shards: list[Shard], rules: NearDuplicates, folder: Path) -> dict[int, int]:
+def _clusters(shards: list[Shard], rules: NearDuplicates, folder: Path) -> dict[Place, int]:
+    """Texts that share a bucket with another, and which cluster they are of."""
     config = MinhashConfig(
         n_grams=rules.shingle_words,
         num_buckets=rules.num_buckets,
@@ -195,31 +202,16 @@ def _clusters(shards: list[Shard], rules: NearDuplicates, folder: Path) -> dict[
         # `words` has normalised the text; DataTrove's own form would drop figures
         norm_config=TextNormConfig(*[False] * len(fields(TextNormConfig))),
     )
-    source = _Shards(shards)
     signatures, buckets, clusters = (str(folder / name) for name in ("sigs", "pairs", "clusters"))
     stages: list[tuple[list[Any], int]] = [
-        ([source, MinhashDedupSignature(signatures, config, Words())], len(shards)),
+        ([_Documents(shards), MinhashDedupSignature(signatures, config, Words())], len(shards)),
         ([MinhashDedupBuckets(signatures, buckets, config=config)], rules.num_buckets),
         ([MinhashDedupCluster(buckets, clusters, config, save_cluster_id=True)], 1),
     ]
-    with _quiet():
-        for number, (pipeline, num_tasks) in enumerate(stages):
-            logs = str(folder / f"logs-{number}")
-            LocalPipelineExecutor(pipeline, num_tasks, workers=1, logging_dir=logs).run()
-    found: dict[int, int] = {}
-    for file in sorted(Path(clusters).glob("*.clusters")):
-        rows = source.rows[int(file.stem)]
-        for document, cluster in np.fromfile(file, dtype="<u4").reshape(-1, 2).tolist():
-            found[rows[document]] = cluster
-    return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # DataTrove logs every task to the terminal and its bar ignores loguru
-    logger.disable("datatrove")
-    try:
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-            yield
-    finally:
-        logger.enable("datatrove")
+    for number, (pipeline, num_tasks) in enumerate(stages):
+        run_tasks(pipeline, num_tasks, folder / f"logs-{number}")
+    return {
+        (int(file.stem), document): cluster
+        for file in sorted(Path(clusters).glob("*.clusters"))
+        for document, cluster in np.fromfile(file, dtype="<u4").reshape(-1, 2).tolist()
+    }

@@ -75,21 +75,23 @@ class Suite:
         result = self.definition.run(
             batch_parameters={"dataframe": rows}, result_format={"result_format": "COMPLETE"}
         )
-        return [failure for each in result.results for failure in self._failures(each)]
+        return [failure for each in result.results for failure in self._failures(each, rows)]
 
-    def _failures(self, result: Any) -> list[Failure]:
+    def _failures(self, result: Any, judged: pd.DataFrame) -> list[Failure]:
         config = result.expectation_config
         if result.exception_info.get("raised_exception"):
             raise RuntimeError(f"{self.role}: {config.type}: {result.exception_info}")
         column, meta = config.kwargs["column"], config.meta
         fresh = Outcome(config.type, column, meta["reason"])
         outcome = self.outcomes.setdefault((config.type, column + meta["detail"]), fresh)
-        rows, values = result.result["unexpected_index_list"], result.result["unexpected_list"]
+        rows = result.result["unexpected_index_list"]
         outcome.num_rows += result.result["element_count"]
         outcome.num_failing += len(rows)
+        # GX names every row, but the values of the first 200 alone
+        values = judged[column].iloc[rows]
         return [
             Failure(int(row), meta["reason"], meta["detail"].format(value=value))
-            for row, value in zip(rows, values or [None] * len(rows), strict=True)
+            for row, value in zip(rows, values, strict=True)
         ]
 
 

@@ -22,7 +22,7 @@ from posttrain.facts import RecordsFacts, Role, SourceFacts
 from posttrain.recipe.ingest import IngestRecipe, Source, ways
 from posttrain.runtime import Runtime
 
-BATCH_ROWS = 10_000
+BATCH_ROWS = 5_000
 BATCH_CHARS = 16_000_000
 """A batch is a row group of the Parquet file and what `validate` holds at a time."""
 

@@ -1,11 +1,14 @@
 """A role's rows in figures that stay when the rows are gone: lengths, words, sources, labels.
 
-Gathered batch by batch; what grows with the data is the number of different words.
+Gathered batch by batch; what grows with the data is the number of different words, up to a limit.
 """
 
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from posttrain.data.rows import Row, texts
 from posttrain.data.text import fingerprint, words
@@ -21,10 +24,52 @@ NUM_LABELS = 100
 
 NUM_PARTS = 16
 
-MAX_WORDS = 200_000
-"""Different words that a part holds in memory; the rarest half goes where there are more."""
+MAX_WORDS = 50_000
+"""Different words that a role holds in memory; the rarest half goes where there are more."""
 
 _BINS_PER_DOUBLING = 2
+
+
+class WordCounts:
+    """How often each word stands in each part of the rows.
+
+    They are parted at random, to see how far two samples of them are.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.counts: np.ndarray[Any, np.dtype[np.int64]] = np.zeros((1024, NUM_PARTS), np.int64)
+        self.totals = [0] * NUM_PARTS
+        """Words a part, with those that were let go."""
+
+    def add(self, words: list[str], part: int) -> None:
+        """Count one row's words."""
+        self.totals[part] += len(words)
+        places = [self.places.setdefault(word, len(self.places)) for word in words]
+        while len(self.places) > len(self.counts):
+            self.counts = np.concatenate([self.counts, np.zeros_like(self.counts)])
+        np.add.at(self.counts[:, part], places, 1)
+        if len(self.places) > MAX_WORDS:
+            self._let_the_rarest_go()
+
+    def _let_the_rarest_go(self) -> None:
+        sums = self.counts[: len(self.places)].sum(1)
+        kept = np.sort(np.argsort(-sums, kind="stable")[: MAX_WORDS // 2])
+        words = list(self.places)
+        self.places = {words[place]: number for number, place in enumerate(kept.tolist())}
+        held = self.counts[kept]
+        self.counts[:] = 0
+        self.counts[: len(kept)] = held
+
+    def count(self, word: str, part: int) -> int:
+        """Of one word in one part."""
+        place = self.places.get(word)
+        return 0 if place is None else int(self.counts[place, part])
+
+    def whole(self) -> dict[str, int]:
+        """Of every word, in all parts."""
+        sums = self.counts[: len(self.places)].sum(1).tolist()
+        return dict(zip(self.places, sums, strict=True))
 
 
 @dataclass
@@ -36,13 +81,8 @@ class Tally:
     lengths: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     preferred: Counter[str] = field(default_factory=Counter)
-    words: tuple[Counter[str], ...] = field(
-        default_factory=lambda: tuple(Counter() for _ in range(NUM_PARTS))
-    )
-    """Words by part: the rows are parted at random, to see how far two samples of them are."""
-
+    words: WordCounts = field(default_factory=WordCounts)
     part_rows: Counter[int] = field(default_factory=Counter)
-    num_words: int = 0
 
     def add(self, rows: list[Row]) -> None:
         """Count rows that passed."""
@@ -57,28 +97,19 @@ class Tally:
             # by content, not by place: files often alternate
             part = fingerprint("\n".join(said))[0] % NUM_PARTS
             self.part_rows[part] += 1
-            found = [word for text in said for word in words(text)]
-            self.num_words += len(found)
-            self.words[part].update(found)
-            if len(self.words[part]) > MAX_WORDS:
-                self._forget_the_rarest(part)
-
-    def _forget_the_rarest(self, part: int) -> None:
-        kept = self.words[part].most_common(MAX_WORDS // 2)
-        self.words[part].clear()
-        self.words[part].update(dict(kept))
+            self.words.add([word for text in said for word in words(text)], part)
 
     def counted(self, source: SourceFacts | None) -> dict[Dimension, Counted]:
         """Every dimension, words whole."""
-        found: dict[Dimension, Counter[str]] = {
+        found: dict[Dimension, dict[str, int]] = {
             "length": self.lengths,
-            "vocabulary": sum(self.words, Counter()),
-            "source": Counter(source.num_rows if source is not None else {}),
+            "vocabulary": self.words.whole(),
+            "source": dict(source.num_rows if source is not None else {}),
             "kind": self.kinds,
             "preferred": self.preferred,
         }
         totals = {name: sum(counts.values()) for name, counts in found.items()}
-        totals["vocabulary"] = self.num_words
+        totals["vocabulary"] = sum(self.words.totals)
         return {
             name: Counted(counts=dict(found[name]), total=totals[name])
             for name in DIMENSIONS

@@ -205,13 +205,13 @@ def part(file: Path, verdicts: Verdicts, clean: Path, failed: Path, report: Role
     schema = SCHEMAS[verdicts.role]
     explained = schema.append(pa.field("reason", pa.string()))
     explained = explained.append(pa.field("detail", pa.string()))
-    start = 0
+    start, all_passed = 0, verdicts.passed
     with (
         pq.ParquetWriter(clean / file.name, schema, compression="zstd") as kept,
         pq.ParquetWriter(failed / file.name, explained, compression="zstd") as quarantined,
     ):
         for batch in row_groups(file):
-            passed = verdicts.passed[start : start + len(batch)]
+            passed = all_passed[start : start + len(batch)]
             kept.write_table(batch.filter(pa.array(passed)))
             rows = (np.flatnonzero(~passed) + start).tolist()
             reasons = [REASONS[verdicts.reasons[row]] for row in rows]

@@ -1,4 +1,7 @@
-from posttrain.data.profile import NUM_WORDS, Tally, length_bin
+import pytest
+
+from posttrain.data import profile
+from posttrain.data.profile import NUM_PARTS, NUM_WORDS, Tally, length_bin
 from posttrain.data.rows import Row
 from posttrain.facts import SourceFacts
 
@@ -31,6 +34,16 @@ def test_a_profile_keeps_the_frequent_words_and_counts_the_rest() -> None:
     assert len(words.counts) == NUM_WORDS
     assert words.counts["the"] == 6 * NUM_WORDS
     assert words.total == 9 * NUM_WORDS
+
+
+def test_of_many_different_words_the_frequent_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "MAX_WORDS", 100)
+    tally = Tally("corpus")
+    tally.add([document(f"the word{number}") for number in range(1_000)])
+    assert len(tally.words.places) <= 100
+    words = tally.profile(None).dimensions["vocabulary"]
+    assert (words.counts["the"], words.total) == (1_000, 2_000)
+    assert sum(tally.words.count("the", part) for part in range(NUM_PARTS)) == 1_000
 
 
 def test_equal_rows_give_an_equal_profile_in_any_order_and_batch() -> None:

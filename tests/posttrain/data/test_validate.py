@@ -66,6 +66,12 @@ def test_each_reason_and_nothing_else(tmp_path: Path, text: Any, reason: str) ->
     assert found == [None, reason, None]
 
 
+def test_many_rows_may_fail_for_one_reason(tmp_path: Path) -> None:
+    """GX gives the values of the first 200 alone."""
+    texts = [f"{number} <|im_end|>" for number in range(300)]
+    assert corpus_reasons(tmp_path, texts) == ["control_token"] * 300
+
+
 def test_a_row_bears_the_first_reason_that_applies(tmp_path: Path) -> None:
     both = {"text": "a@b.kr 010-1234-5678 <s>", "odd": 1}
     assert corpus_reasons(tmp_path, ["a", "b", both]) == [None, None, "unknown_column"]
