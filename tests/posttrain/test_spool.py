@@ -161,7 +161,7 @@ class Clock:
         monkeypatch.setattr(spool, "put", timed)
 
 
-STEPS, EVERY = 160, 4
+STEPS, EVERY = 100, 4
 
 RECIPE = SftRecipe(
     method="lora",
@@ -169,7 +169,7 @@ RECIPE = SftRecipe(
     learning_rate=1e-3,
     num_epochs=1,
     max_steps=STEPS,
-    batch_size=2,
+    batch_size=24,
     log_every_steps=EVERY,
 )
 
