@@ -28,7 +28,7 @@ from posttrain.models.load import load_base
 from posttrain.models.tokenizer import ASSISTANT, END, SYSTEM, USER
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.train import LoraRecipe
-from tests.faults import Injected, times
+from tests.faults import Injected
 from tests.posttrain.align import conftest
 from tests.posttrain.align.conftest import CRITIQUE, FAULT, NO_FAULT, WORDS, question
 from tests.posttrain.align.test_ai_preferences import OPTIONS, RECIPE, judge, world
@@ -37,7 +37,7 @@ __all__ = ["judge", "world"]
 
 pytestmark = pytest.mark.slow
 NUM_LESSONS = 250
-NUM_ATTACKS = times(quick=20, few=50, full=100)
+NUM_ATTACKS = 100
 ROOM = 60
 """Tokens of an attack, at most: question and answer stand beside it in 256 positions."""
 
@@ -183,7 +183,6 @@ def test_the_critic_is_not_talked_round(
         )
         for name, more in (("attacks", texts), ("rewordings", rewordings(texts, tokenizer)))
     }
-    print(f"critic: {tried} of {len(texts)}")  # noqa: T201  figures
     injected.add(len(texts), lost=max(0, tried["attacks"] - tried["rewordings"]))
     assert tried["attacks"] <= tried["rewordings"]
 
@@ -218,7 +217,6 @@ def test_the_ai_judge_is_not_talked_round(
         )
 
     by_attacks, by_rewordings = flipped(texts), flipped(rewordings(texts, tokenizer))
-    print(f"judge: attacks {by_attacks}, rewordings {by_rewordings} of {len(texts)}")  # noqa: T201  figures
     injected.add(len(texts), lost=max(0, by_attacks - by_rewordings))
     assert by_attacks <= by_rewordings
 
