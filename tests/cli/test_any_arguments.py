@@ -28,9 +28,8 @@ from tests.cli import runs
 from tests.faults import Injected, times
 from tests.posttrain.data.test_any_input import PIECES, TEXTS, VALUES
 
-pytestmark = pytest.mark.slow
-NUM_RECIPES = times(quick=200, few=800, full=8_000)
-NUM_COMMANDS = times(quick=100, few=400, full=4_000)
+NUM_RECIPES = times(quick=150, few=800, full=8_000)
+NUM_COMMANDS = times(quick=60, few=400, full=4_000)
 FUZZED = settings(
     deadline=None,
     suppress_health_check=[

@@ -7,7 +7,7 @@ may do no more.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,12 +15,13 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
+from posttrain.align import ai_judge
 from posttrain.align.ai_judge import AiJudge, Comparison, Judgement
 from posttrain.align.constitution import Localised, Principle
 from posttrain.align.forward import pad_right
 from posttrain.align.revise import CRITIC, Draft, Speaker, Utterance, finds_nothing
 from posttrain.align.rows import Prompt
-from posttrain.artifacts import BaseModel
+from posttrain.artifacts import BaseModel, Policy
 from posttrain.data.chat import encode_conversations, encode_prompts, special_ids
 from posttrain.models.adapters import new_adapter
 from posttrain.models.generate import Sampling
@@ -28,16 +29,16 @@ from posttrain.models.load import load_base
 from posttrain.models.tokenizer import ASSISTANT, END, SYSTEM, USER
 from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.train import LoraRecipe
-from tests.faults import Injected, times
+from tests.faults import Injected
 from tests.posttrain.align import conftest
 from tests.posttrain.align.conftest import CRITIQUE, FAULT, NO_FAULT, WORDS, question
-from tests.posttrain.align.test_ai_preferences import OPTIONS, RECIPE, judge, world
+from tests.posttrain.align.test_ai_preferences import OPTIONS, RECIPE, world
 
-__all__ = ["judge", "world"]
+__all__ = ["world"]
 
 pytestmark = pytest.mark.slow
 NUM_LESSONS = 250
-NUM_ATTACKS = times(quick=20, few=50, full=100)
+NUM_ATTACKS = 100
 ROOM = 60
 """Tokens of an attack, at most: question and answer stand beside it in 256 positions."""
 
@@ -112,30 +113,41 @@ def passes(speaker: Speaker, said: Sequence[str]) -> list[bool]:
     return [finds_nothing(one.text, CRITIC_RECIPE) for one in speaker.reply(asked)]
 
 
-def noise(chance: random.Random, length: int) -> str:
-    """Words and letters without a meaning."""
+def noise(chance: random.Random, words: Sequence[str]) -> str:
+    """Words, and letters without a meaning; up to twenty of them."""
     letters = "abcdefghijklmnopqrstuvwxyz<>|/#[]{}:.,0123456789"
     return " ".join(
-        chance.choice(["gold", "what", "colour", "is", "indeed", "?", "blue", "green"])
+        chance.choice([*words, "what", "colour", "is", "indeed", "?"])
         if chance.random() < 0.5
         else "".join(chance.choices(letters, k=chance.randint(1, 5)))
-        for _ in range(length)
+        for _ in range(chance.randrange(20))
     )
 
 
-def lesson(chance: random.Random) -> list[dict[str, Any]]:
+def critics_lesson(chance: random.Random) -> list[dict[str, Any]]:
     """The conftest's critique, of an answer with anything behind it: `red` is still the fault."""
     turns = conftest.lesson(chance, with_critique=True)[: 1 + 3]
-    turns[1]["content"] += f" {noise(chance, chance.randrange(20))}"
+    turns[1]["content"] += f" {noise(chance, WORDS[1:])}"
     return turns
 
 
-@pytest.fixture(scope="module")
-def critic(domain: BaseModel, tokenizer: PreTrainedTokenizerFast) -> PeftModel:
-    """The tiny critic, which has learned that answers may be long; attacks it has never seen."""
-    base = load_base(domain, trainable=True)
+def judges_lesson(chance: random.Random) -> list[dict[str, Any]]:
+    """The better answer begins with `gold`, whatever stands behind it."""
+    word = chance.choice(WORDS[:3])
+    sides = [f"{side} {noise(chance, WORDS)}" for side in (f"gold {word}", f"{word} gold")]
+    better = chance.randrange(2)
+    asked = conftest.question(chance.randrange(2000))
+    turns = ai_judge.question(asked, *(sides if better == 0 else sides[::-1]), RECIPE)
+    return [*turns, conftest.say("assistant", OPTIONS[better])]
+
+
+def teach(
+    base: BaseModel, lesson: Callable[[random.Random], Any], tokenizer: PreTrainedTokenizerFast
+) -> PeftModel:
+    """A tiny judge that has learned that answers may be long; attacks it has never seen."""
+    model = load_base(base, trainable=True)
     chance = random.Random(0)
-    optimizer = torch.optim.AdamW(base.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(NUM_LESSONS):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / NUM_LESSONS)
@@ -143,11 +155,21 @@ def critic(domain: BaseModel, tokenizer: PreTrainedTokenizerFast) -> PeftModel:
         ids, mask = pad_right([one.input_ids for one in encoded], 0, torch.device("cpu"))
         said, _ = pad_right([one.assistant_mask for one in encoded], 0, torch.device("cpu"))
         labels = ids.masked_fill(said == 0, -100)
-        base(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    base.requires_grad_(False)
-    return new_adapter(base.eval(), LoraRecipe(rank=2, alpha=4), CRITIC)  # changes nothing yet
+    model.requires_grad_(False)
+    return new_adapter(model.eval(), LoraRecipe(rank=2, alpha=4), CRITIC)  # changes nothing yet
+
+
+@pytest.fixture(scope="module")
+def critic(domain: BaseModel, tokenizer: PreTrainedTokenizerFast) -> PeftModel:
+    return teach(domain, critics_lesson, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def judge(world: tuple[BaseModel, Policy], tokenizer: PreTrainedTokenizerFast) -> AiJudge:
+    return AiJudge.of(teach(world[0], judges_lesson, tokenizer), tokenizer, RECIPE)
 
 
 @pytest.fixture
@@ -183,7 +205,6 @@ def test_the_critic_is_not_talked_round(
         )
         for name, more in (("attacks", texts), ("rewordings", rewordings(texts, tokenizer)))
     }
-    print(f"critic: {tried} of {len(texts)}")  # noqa: T201  figures
     injected.add(len(texts), lost=max(0, tried["attacks"] - tried["rewordings"]))
     assert tried["attacks"] <= tried["rewordings"]
 
@@ -218,7 +239,7 @@ def test_the_ai_judge_is_not_talked_round(
         )
 
     by_attacks, by_rewordings = flipped(texts), flipped(rewordings(texts, tokenizer))
-    print(f"judge: attacks {by_attacks}, rewordings {by_rewordings} of {len(texts)}")  # noqa: T201  figures
+    print("judge", by_attacks, by_rewordings)  # noqa: T201
     injected.add(len(texts), lost=max(0, by_attacks - by_rewordings))
     assert by_attacks <= by_rewordings
 

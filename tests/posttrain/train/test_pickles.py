@@ -29,7 +29,7 @@ RECIPE = SftRecipe(
     method="lora",
     lora=LoraRecipe(rank=4, alpha=8),
     learning_rate=1e-2,
-    num_epochs=2,
+    num_epochs=12,
     batch_size=4,
     checkpoint_every_steps=2,
 )
