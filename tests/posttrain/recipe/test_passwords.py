@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from posttrain.hiding import check_addresses
 from posttrain.recipe import Recipe
 from tests.faults import Injected
 
@@ -32,3 +33,7 @@ def test_an_address_with_a_password_is_refused(address: str, injected: Injected)
             Recipe.model_validate(recipe)
         injected.add(lost="hunter2" in str(told.value))
         assert "hunter2" not in str(told.value)
+
+
+def test_azures_addresses_are_none() -> None:
+    check_addresses({"source": ["abfs://rows@account.dfs.core.windows.net/a.jsonl"]}, "recipe")
