@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 HIDDEN = "***"
 _SECRET_NAME = re.compile(
@@ -13,6 +15,9 @@ _SHORTEST_SECRET = 6
 
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 """`user:password` of an address."""
+
+_PASSWORD = re.compile(r"://[^/\s@:]+:[^/\s@]+@|https?://[^/\s@]+@")
+"""Not `abfs://container@account`, which is Azure's way to write an address."""
 
 _SECRETS = re.compile(
     IN_ADDRESS.pattern + r"|\b(?:hf|ghp|gho|glpat|xox[a-z]|sk|pk|ZENKEY|ZENPROKEY)[-_][\w-]{8,}"
@@ -29,3 +34,29 @@ def hide(text: str) -> str:
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, HIDDEN)
     return _SECRETS.sub(HIDDEN, text)
+
+
+def check_addresses(given: Any, name: str) -> None:
+    """Refuse a tree in which a text is an address with a password.
+
+    Raises:
+        ValueError: there is one; names its place, and not the text.
+    """
+    for path, text in _texts(given, name):
+        if _PASSWORD.search(text):
+            raise ValueError(
+                f"{path} holds a password in an address; leave it out of the recipe and give it by "
+                "the environment or a ZenML secret (netrc, AWS_SECRET_ACCESS_KEY, ...)"
+            )
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text of a tree, with the path to it."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _texts(below, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, below in enumerate(value):
+            yield from _texts(below, f"{path}[{number}]")

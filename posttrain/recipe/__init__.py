@@ -1,11 +1,10 @@
 """Everything a run can be told. Imports pydantic alone, so any image can read it."""
 
-from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from posttrain.hiding import IN_ADDRESS
+from posttrain.hiding import check_addresses
 from posttrain.recipe.answering import Answering
 from posttrain.recipe.base_finetune import BaseFinetuneRecipe
 from posttrain.recipe.base_model import BaseModelRecipe
@@ -100,12 +99,7 @@ class Recipe(Section):
     @classmethod
     def addresses_hold_no_passwords(cls, given: Any) -> Any:
         """ZenML and MLflow keep a recipe's values for good, and show them."""
-        for path, text in _texts(given):
-            if IN_ADDRESS.search(text):
-                raise ValueError(
-                    f"{path} holds a password in an address; leave it out of the recipe and give "
-                    "it by the environment or a ZenML secret (netrc, AWS_SECRET_ACCESS_KEY, ...)"
-                )
+        check_addresses(given, "recipe")
         return given
 
     @model_validator(mode="before")
@@ -298,15 +292,3 @@ class PostTrainingRecipe(Recipe):
         self._require("preferences", "reward_model trains on it")
         self._require("prompts", f"{self.preference_method} and self_critique answer them")
         return self
-
-
-def _texts(value: Any, path: str = "recipe") -> Iterator[tuple[str, str]]:
-    """Every text of a tree, with the path to it."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for name, below in value.items():
-            yield from _texts(below, f"{path}.{name}")
-    elif isinstance(value, list | tuple):
-        for number, below in enumerate(value):
-            yield from _texts(below, f"{path}[{number}]")

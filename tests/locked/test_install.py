@@ -100,14 +100,12 @@ def test_what_the_lock_names_is_installed(tmp_path: Path, index: dict[str, str])
 def test_an_exchanged_file_is_refused(
     tmp_path: Path, index: dict[str, str], injected: Injected
 ) -> None:
-    for name in index:
-        needs = "below>=1" if name == "above" else ""
+    for name, needs in (("below", ""), ("above", "below>=1")):
         wheel(tmp_path / "index", name, needs, "raise SystemExit('it ran')\n")
         done = install(tmp_path, index)
         injected.add(lost=bool(installed(tmp_path)))
         assert done.returncode != 0
-        assert f"{name} 1.0: {name}-1.0-py3-none-any.whl" in done.stderr
-        assert "is not in the lock" in done.stderr
+        assert re.search(r"(above|below) 1\.0: .* is not in the lock", done.stderr)
         assert installed(tmp_path) == set()
 
 
