@@ -21,6 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 from posttrain import processes
 from posttrain.cost import count_tokens
 from posttrain.models import vllm
+from posttrain.models.merged import merged
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 
@@ -90,7 +91,7 @@ def _answer(
     """This process's prompts, those of like length side by side."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     responses: dict[int, list[int]] = {}
-    with evaluating(model):
+    with evaluating(model), merged(model):
         for start in range(0, len(order), sampling.batch_size):
             indices = order[start : start + sampling.batch_size]
             rows = [prompts[index] for index in indices]
