@@ -5,8 +5,8 @@
 The tutorial's own loop (`tutorial_ppo`) has no KL, no reference and no value function; this one
 does the work that a PPO does, in the tutorial's manner: `model.generate` on one prompt, one forward
 pass an answer for each of policy, reference, reward model and value function, and one optimizer
-step an answer and epoch on every weight. KL penalty, GAE, clipped losses and their settings as in our
-recipe; prompts, response length and temperature as for the other arms.
+step an answer and epoch on every weight. KL penalty, GAE, clipped losses and their settings are our
+recipe's; prompts, response length and temperature those of the other arms.
 """
 
 from dataclasses import dataclass

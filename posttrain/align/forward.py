@@ -137,7 +137,8 @@ def log_probs_and_entropies(
 
 
 def _chunk_size(owner: PreTrainedModel) -> int:
-    return max(1, MAX_LOGITS // owner.config.get_text_config().vocab_size)
+    vocabulary: int = owner.config.get_text_config().vocab_size
+    return max(1, MAX_LOGITS // vocabulary)
 
 
 def logits(model: PreTrainedModel, hidden_ND: Tensor) -> Tensor:

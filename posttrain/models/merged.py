@@ -10,11 +10,12 @@ policy than the one whose log-probabilities are read; 4 bits cannot hold it at a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 MAX_BYTES = 2**30
@@ -29,14 +30,14 @@ def merged(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     try:
         with torch.no_grad():
             for layer in layers:
-                weight = layer.get_base_layer().weight
+                weight = _weight(layer)
                 kept.append((layer, weight.data))
                 weight.data = weight.data.clone()
                 layer.merge()
         yield
     finally:
         for layer, original in kept:
-            layer.get_base_layer().weight.data = original
+            _weight(layer).data = original
             layer.merged_adapters.clear()
 
 
@@ -46,10 +47,14 @@ def _layers(model: PreTrainedModel | PeftModel) -> list[Linear]:
         return []
     found = [module for module in model.modules() if isinstance(module, Linear)]
     layers = [one for one in found if not one.disable_adapters and not one.merged]
-    weights = [layer.get_base_layer().weight for layer in layers]
+    weights = [_weight(layer) for layer in layers]
     tied = model.get_input_embeddings().weight  # merged into the output, it would change the input
     if any(weight is tied or weight.dtype != torch.float32 for weight in weights):
         return []
     if any(on for layer in layers for on in layer.lora_bias.values()):
         return []
     return layers if sum(weight.nbytes for weight in weights) <= MAX_BYTES else []
+
+
+def _weight(layer: Linear) -> nn.Parameter:
+    return cast(nn.Parameter, layer.get_base_layer().weight)
