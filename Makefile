@@ -7,8 +7,9 @@ CONFIG ?= zenml_config.yaml
 # Extras of the laptop's environment: one process runs every step.
 EXTRAS := data,train,eval,registry,signing,pipeline,schedule,k8s,dev
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults check checkov dashboard clean schema bench-ppo bench-gpu profile
-.PHONY: lock sbom sbom-images images pin stack-docker demo-docker bench-images test-docker
+.PHONY: help setup demo dashboard clean schema lock sbom sbom-images profile
+.PHONY: test test-all test-faults test-docker check checkov bench bench-check bench-ppo bench-gpu
+.PHONY: images pin stack-docker demo-docker bench-images
 .PHONY: image-data image-train image-registry
 
 help:  ## List the targets
@@ -81,6 +82,12 @@ dashboard: setup  ## ZenML, MLflow and the review page on loopback; Ctrl-C ends 
 
 schema: setup  ## JSON Schema of the recipe, for editors
 	@. $(STATE)/env && posttrain schema --out recipes/recipe.schema.json
+
+bench: setup  ## Every stage against what people use today (half an hour)
+	@. $(STATE)/env && nice -n 5 python -m benchmarks.bench
+
+bench-check: setup  ## The same against the committed results; fails where a ratio fell by a fifth
+	@. $(STATE)/env && nice -n 5 python -m benchmarks.bench --check
 
 bench-ppo: setup  ## Our PPO beside TRL's and a tutorial's (an hour; Linux)
 	@. $(STATE)/env && nice -n 5 python -m benchmarks.ppo

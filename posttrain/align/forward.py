@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from posttrain.align.losses import token_log_probs
+from posttrain.align.losses import entropies, token_log_probs
 
 MAX_LOGITS = 2**25
 """Logits in memory at a time (128 MiB in float32)."""
@@ -103,23 +103,42 @@ def hidden_states(
 
 def log_probs(
     model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each token and the entropy at its position, in float32, chunk by chunk.
+) -> Tensor:
+    """Log-probability of each token, in float32, chunk by chunk.
 
     With several chunks the backward pass computes each one's logits again.
     """
     owner = causal(model)
 
-    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
+    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> Tensor:
         return token_log_probs(logits(owner, hidden_CD), token_C, temperature)
 
-    size = max(1, MAX_LOGITS // owner.config.get_text_config().vocab_size)
+    size = _chunk_size(owner)
     if len(token_N) <= size:
         return of_chunk(hidden_ND, token_N)
     chunks = zip(hidden_ND.split(size), token_N.split(size), strict=True)
-    parts = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+@torch.no_grad()
+def log_probs_and_entropies(
+    model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The same without gradients, and the entropy at each token's position."""
+    owner = causal(model)
+    size = _chunk_size(owner)
+    parts = []
+    for hidden_CD, token_C in zip(hidden_ND.split(size), token_N.split(size), strict=True):
+        logits_CV = logits(owner, hidden_CD)
+        log_prob_C = token_log_probs(logits_CV, token_C, temperature)
+        parts.append((log_prob_C, entropies(logits_CV, temperature)))
     log_prob_N, entropy_N = (torch.cat(part) for part in zip(*parts, strict=True))
     return log_prob_N, entropy_N
+
+
+def _chunk_size(owner: PreTrainedModel) -> int:
+    vocabulary: int = owner.config.get_text_config().vocab_size
+    return max(1, MAX_LOGITS // vocabulary)
 
 
 def logits(model: PreTrainedModel, hidden_ND: Tensor) -> Tensor:

@@ -27,20 +27,24 @@ def whiten(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return (centred_BT * torch.rsqrt(variance + WHITEN_EPSILON)).masked_fill(~mask_BT, 0.0)
 
 
-def token_log_probs(
-    logits_NV: Tensor, token_N: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of each given token, and the entropy (no gradient) at its position, in nats.
+def token_log_probs(logits_NV: Tensor, token_N: Tensor, temperature: float) -> Tensor:
+    """Log-probability of each given token, in nats.
 
-    Both are of the distribution that is sampled from: the softmax of logits / temperature.
+    Of the distribution that is sampled from: the softmax of logits / temperature.
     """
-    scaled_NV = logits_NV.float() / temperature
-    log_sum_N = scaled_NV.logsumexp(-1)
-    chosen_N = scaled_NV.gather(-1, token_N[:, None]).squeeze(-1)
-    with torch.no_grad():
-        probs_NV = (scaled_NV - log_sum_N[:, None]).exp_()
-        entropy_N = log_sum_N - probs_NV.mul_(scaled_NV).sum(-1)
-    return chosen_N - log_sum_N, entropy_N
+    return -functional.cross_entropy(_scaled(logits_NV, temperature), token_N, reduction="none")
+
+
+@torch.no_grad()
+def entropies(logits_NV: Tensor, temperature: float) -> Tensor:
+    """Entropy of the distribution that is sampled from, in nats."""
+    log_probs_NV = _scaled(logits_NV, temperature).log_softmax(-1)
+    return -(log_probs_NV.exp() * log_probs_NV).sum(-1)
+
+
+def _scaled(logits_NV: Tensor, temperature: float) -> Tensor:
+    logits_NV = logits_NV.float()
+    return logits_NV if temperature == 1 else logits_NV / temperature
 
 
 def penalised_rewards(

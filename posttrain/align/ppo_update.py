@@ -103,7 +103,7 @@ def _policy_gradients(
             mask_BT = rollout.mask_BT[indices]
             old_N = rollout.log_prob_BT[indices][mask_BT]
             advantage_N = learned.advantages_BT[indices][mask_BT]
-            log_prob_N, _ = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
+            (log_prob_N,) = read(batch_of(actors, rollout.prompts, rollout.responses, indices))
             count_tokens("trained", sum(_lengths(rollout, indices)))
             loss_N = policy_loss(log_prob_N, old_N, advantage_N, recipe.clip_range)
             actors.scaler.scale(loss_N.sum() / num_tokens).backward()

@@ -21,6 +21,7 @@ from posttrain.align.forward import (
     hidden_states,
     like_lengths,
     log_probs,
+    log_probs_and_entropies,
     using,
 )
 from posttrain.align.score import ScoreHead, Scorer, load_scorer, new_head
@@ -28,6 +29,7 @@ from posttrain.artifacts import BaseModel, Policy, RewardModel
 from posttrain.models.adapters import adapter_weights, attach_folder
 from posttrain.models.generate import Sampling, generate
 from posttrain.models.load import attach, load_base_of
+from posttrain.models.merged import merged
 from posttrain.recipe.ppo import PpoRecipe
 
 POLICY, REFERENCE, REWARD, VALUE = "policy", "reference", "reward", "value"
@@ -147,11 +149,11 @@ class Rollout:
 def roll_out(actors: Actors, prompts: Sequence[list[int]], seed: int, adapter: str) -> Rollout:
     """Answer prompts with one adapter, score the answers, and read every role's figures of them."""
     responses, score_B = sample(actors, prompts, seed, adapter)
-    with using(actors.model, adapter):
-        log_prob_BT, entropy_BT = per_token(actors, prompts, responses, policy_reader(actors))
-    with using(actors.model, REFERENCE):
-        reference_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
-    with using(actors.model, VALUE):
+    with using(actors.model, adapter), merged(actors.model):
+        log_prob_BT, entropy_BT = per_token(actors, prompts, responses, watching_reader(actors))
+    with using(actors.model, REFERENCE), merged(actors.model):
+        (reference_BT,) = per_token(actors, prompts, responses, policy_reader(actors))
+    with using(actors.model, VALUE), merged(actors.model):
         (value_BT,) = per_token(actors, prompts, responses, value_reader(actors))
     return Rollout(
         prompts=list(prompts),
@@ -188,11 +190,22 @@ Reader = Callable[[Batch], tuple[Tensor, ...]]
 
 
 def policy_reader(actors: Actors) -> Reader:
-    """Log-probability and entropy at the sampling temperature."""
+    """Log-probability at the sampling temperature."""
 
     def read(batch: Batch) -> tuple[Tensor, ...]:
         hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
-        return log_probs(actors.model, hidden_ND, batch.token_N, actors.sampling.temperature)
+        return (log_probs(actors.model, hidden_ND, batch.token_N, actors.sampling.temperature),)
+
+    return read
+
+
+def watching_reader(actors: Actors) -> Reader:
+    """The same without gradients, and the entropy."""
+
+    def read(batch: Batch) -> tuple[Tensor, ...]:
+        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        temperature = actors.sampling.temperature
+        return log_probs_and_entropies(actors.model, hidden_ND, batch.token_N, temperature)
 
     return read
 

@@ -26,6 +26,7 @@ from posttrain.contract import check_trained_on
 from posttrain.models.adapters import attach_folder
 from posttrain.models.generate import evaluating
 from posttrain.models.load import check_quantization, load_backbone
+from posttrain.models.merged import merged
 
 SCORE_FILE = "score.safetensors"
 WEIGHTS = "weights"
@@ -113,7 +114,7 @@ class Scorer:
         ours = rows[processes.share_of(len(rows))]
         scores = torch.empty(len(ours))
         device = causal(self.model).device
-        with self._active(), evaluating(self.model):
+        with self._active(), evaluating(self.model), merged(self.model):
             for indices in like_lengths([len(row) for row in ours], batch_size, device):
                 chosen = [ours[index] for index in indices]
                 ids_BS, mask_BS = pad_right(chosen, self.pad_id, device)

@@ -16,11 +16,13 @@ import torch
 from peft import PeftModel
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from posttrain import processes
 from posttrain.cost import count_tokens
 from posttrain.models import vllm
+from posttrain.models.cache import roomy_cache
+from posttrain.models.merged import merged
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 
@@ -90,7 +92,7 @@ def _answer(
     """This process's prompts, those of like length side by side."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     responses: dict[int, list[int]] = {}
-    with evaluating(model):
+    with evaluating(model), merged(model):
         for start in range(0, len(order), sampling.batch_size):
             indices = order[start : start + sampling.batch_size]
             rows = [prompts[index] for index in indices]
@@ -163,7 +165,7 @@ def decode(
     ends = torch.tensor(sampling.end_ids, device=model.device)
     kept_B = torch.arange(len(rows), device=model.device)
     ended_B = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
-    cache = DynamicCache(config=model.config)
+    cache = roomy_cache(model.config, ids_BS.shape[1] + sampling.max_new_tokens)
     for step in range(sampling.max_new_tokens):
         with torch.no_grad():
             logits_BV = model(

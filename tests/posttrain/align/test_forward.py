@@ -23,6 +23,7 @@ from posttrain.align.forward import (
     hidden_states,
     like_lengths,
     log_probs,
+    log_probs_and_entropies,
     using,
 )
 
@@ -63,7 +64,9 @@ def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
     model = tiny(family)
     batch = collate(PROMPTS, RESPONSES, pad_id=1, device=CPU)  # the end token pads: no matter
     hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
-    log_prob_N, entropy_N = log_probs(model, hidden_ND, batch.token_N, temperature=0.7)
+    log_prob_N, entropy_N = log_probs_and_entropies(
+        model, hidden_ND, batch.token_N, temperature=0.7
+    )
     expected, entropies = [], []
     for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
         logits_SV = model(input_ids=torch.tensor([prompt + response])).logits[0] / 0.7
@@ -72,6 +75,7 @@ def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
         entropies.append(-(all_TV.exp() * all_TV).sum(-1))
     assert batch.token_N.tolist() == [token for response in RESPONSES for token in response]
     assert_close(log_prob_N, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    assert_close(log_probs(model, hidden_ND, batch.token_N, temperature=0.7), log_prob_N)
     assert_close(entropy_N, torch.cat(entropies), rtol=1e-4, atol=1e-5)
 
 
@@ -82,7 +86,7 @@ def test_chunks_give_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) 
         model = tiny("llama")
         batch = collate(PROMPTS, RESPONSES, pad_id=0, device=CPU)
         hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
-        log_probs(model, hidden_ND, batch.token_N, temperature=1.0)[0].sum().backward()
+        log_probs(model, hidden_ND, batch.token_N, temperature=1.0).sum().backward()
         gradients.append([weight.grad for weight in model.parameters()])
     for whole, chunked in zip(*gradients, strict=True):
         assert_close(whole, chunked)

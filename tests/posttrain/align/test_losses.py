@@ -29,7 +29,8 @@ def test_alignment_19_whitened_advantages_have_mean_0_and_variance_1_over_real_t
 
 def test_alignment_17_log_prob_is_of_the_sampled_token() -> None:
     logits_NV = torch.tensor([[math.log(1), math.log(3)], [math.log(9), math.log(1)]])
-    log_prob_N, entropy_N = losses.token_log_probs(logits_NV, torch.tensor([1, 1]), 1.0)
+    log_prob_N = losses.token_log_probs(logits_NV, torch.tensor([1, 1]), 1.0)
+    entropy_N = losses.entropies(logits_NV, 1.0)
     assert_close(log_prob_N, torch.tensor([math.log(0.75), math.log(0.1)]))
     expected = [-(0.25 * math.log(0.25) + 0.75 * math.log(0.75))]
     expected += [-(0.9 * math.log(0.9) + 0.1 * math.log(0.1))]
@@ -38,7 +39,7 @@ def test_alignment_17_log_prob_is_of_the_sampled_token() -> None:
 
 def test_alignment_15_temperature_divides_the_logits() -> None:
     logits_NV = torch.tensor([[math.log(1), math.log(9)]])  # at temperature 2: 1 to 3
-    log_prob_N, _ = losses.token_log_probs(logits_NV, torch.tensor([1]), 2.0)
+    log_prob_N = losses.token_log_probs(logits_NV, torch.tensor([1]), 2.0)
     assert_close(log_prob_N, torch.tensor([math.log(0.75)]))
 
 

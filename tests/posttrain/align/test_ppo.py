@@ -96,7 +96,7 @@ def test_alignment_18_ratio_is_1_for_the_first_minibatch_of_the_first_epoch(
     rollout = roll_out(actors, prompts[:12], 0, POLICY)
     chosen = [7, 2, 11, 4]  # other neighbours, other padding
     with using(actors.model, POLICY, trainable=True), torch.no_grad():
-        log_prob_BT, _ = per_token(
+        (log_prob_BT,) = per_token(
             actors,
             [rollout.prompts[i] for i in chosen],
             [rollout.responses[i] for i in chosen],
@@ -111,7 +111,7 @@ def test_alignment_18_the_reference_is_sft_and_not_the_bare_base(
 ) -> None:
     rollout = roll_out(actors, prompts[:4], 0, POLICY)
     with actors.model.disable_adapter():
-        bare_BT, _ = per_token(actors, rollout.prompts, rollout.responses, policy_reader(actors))
+        (bare_BT,) = per_token(actors, rollout.prompts, rollout.responses, policy_reader(actors))
     assert float((bare_BT - rollout.reference_BT).abs().max()) > 1e-2
 
 
@@ -178,7 +178,7 @@ def test_padding_changes_no_figure(actors: Actors, prompts: list[list[int]]) -> 
     for row in range(6):
         one = (together.prompts[row : row + 1], together.responses[row : row + 1])
         with using(actors.model, POLICY), torch.no_grad():
-            alone_BT, _ = per_token(actors, *one, policy_reader(actors))
+            (alone_BT,) = per_token(actors, *one, policy_reader(actors))
         length = len(together.responses[row])
         assert_close(alone_BT[0], together.log_prob_BT[row, :length], rtol=0, atol=1e-5)
 

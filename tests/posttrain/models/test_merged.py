@@ -1,0 +1,80 @@
+"""An adapter merged for a while: the same logits, and every bit of the base afterwards."""
+
+import pytest
+import torch
+from peft import PeftModel
+from torch.testing import assert_close
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from posttrain.models import merged as module
+from posttrain.models.adapters import adapter_weights, new_adapter
+from posttrain.models.merged import merged
+from posttrain.recipe.train import BottleneckRecipe, LoraRecipe
+
+IDS = torch.tensor([[5, 9, 2, 7]])
+
+
+def adapted(method: LoraRecipe | BottleneckRecipe | None = None, dora: bool = False) -> PeftModel:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    model = new_adapter(LlamaForCausalLM(config), method or LoraRecipe(rank=4), "a", dora=dora)
+    for weight in adapter_weights(model, "a").values():
+        torch.nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
+def bits(model: PeftModel) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dora", [False, True])
+def test_logits_are_the_same_and_no_bit_of_the_base_changes(dora: bool) -> None:
+    model = adapted(dora=dora)
+    before, expected = bits(model), model(IDS).logits
+    with merged(model):
+        inside = model.state_dict()
+        changed = [name for name, weight in inside.items() if not weight.equal(before[name])]
+        assert len(changed) == 2 * 7, "every adapted layer"
+        assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-5)
+    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+    assert model(IDS).logits.equal(expected)
+
+
+@torch.no_grad()
+def test_the_base_comes_back_when_something_fails_in_between() -> None:
+    model = adapted()
+    expected = model(IDS).logits
+    with pytest.raises(KeyError), merged(model):
+        raise KeyError
+    assert model(IDS).logits.equal(expected)
+
+
+def test_an_adapter_of_no_effect_is_nothing_to_merge() -> None:
+    model = adapted()
+    before = bits(model)
+    with model.disable_adapter(), merged(model):
+        assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_what_cannot_be_merged_exactly_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = adapted()
+    half.get_base_model().to(torch.bfloat16)
+    output = adapted(LoraRecipe(rank=4, target_modules=("lm_head",)))  # tied to the input
+    bottleneck = adapted(BottleneckRecipe(size=4))
+    large = adapted()
+    for model in (half, output, bottleneck, large):
+        if model is large:
+            monkeypatch.setattr(module, "MAX_BYTES", 100)
+        before = bits(model)
+        with merged(model):
+            assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
