@@ -1,4 +1,4 @@
-"""FSDP2 by accelerate, as far as it has been run: two processes on a CPU, over gloo."""
+"""FSDP2 as far as it has been run: two processes on a CPU, over gloo."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
@@ -43,7 +44,7 @@ def alone(weights: Path, batches: list[list[list[int]]]) -> dict[str, torch.Tens
 
 def test_two_processes_share_the_weights_and_train_as_one(base: BaseModel, tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(0)
-    batches = torch.randint(1, 300, (3, 4, 32), generator=draw).tolist()
+    batches = torch.randint(1, 250, (3, 4, 32), generator=draw).tolist()
     weights = base.path / "weights"
     job, config = tmp_path / "job.json", tmp_path / "accelerate.json"
     job.write_text(
@@ -66,12 +67,12 @@ def test_two_processes_share_the_weights_and_train_as_one(base: BaseModel, tmp_p
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
     held = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert sum(part for part, _ in held) == held[0][1]
     assert all(part < 0.6 * whole for part, whole in held)
     expected = alone(weights, batches)
-    found = torch.load(tmp_path / "weights.pt", weights_only=True)
+    found = load_file(tmp_path / "weights.safetensors")
     for name, tensor in found.items():
         largest = float(expected[name].abs().max())
         assert_close(tensor, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
