@@ -28,6 +28,7 @@ of its own reports by `watch.add(cpu_seconds=..., wall_seconds=...)`. `bench.qui
 smallest sizes that still run every line: the tests use it, and nothing is claimed of its figures.
 """
 
+import gc
 import importlib
 import pkgutil
 import resource
@@ -211,6 +212,8 @@ def measure(
         first = number % len(arms)
         for arm in arms[first:] + arms[:first]:
             watch = Watch()
+            gc.collect()
+            gc.freeze()  # trainers end with a collection: of the libraries' objects, a second of it
             arm.run(watch)
             turn = watch.turn
             if number >= num_warm:

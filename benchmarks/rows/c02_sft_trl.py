@@ -30,7 +30,7 @@ def prepare(bench: Bench) -> Prepared:
     """The same texts for all."""
     prepare_torch(SEED)
     base = make_base(bench)
-    ids = texts(lengths(12 if bench.quick else 240))
+    ids = texts(lengths(12 if bench.quick else 160))
     tokens = make_tokens(bench.folder / "tokens", instructions=conversations(ids))
     num_tokens = sum(map(len, ids))
 

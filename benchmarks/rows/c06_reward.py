@@ -42,7 +42,7 @@ def prepare(bench: Bench) -> Prepared:
     base = make_base(bench)
     sft = SftRecipe(learning_rate=RATE, num_epochs=1, batch_size=1)
     assistant = make_assistant(base, sft, bench.folder / "assistant")
-    pairs = make_pairs(BATCH if bench.quick else 6 * BATCH)
+    pairs = make_pairs(BATCH if bench.quick else 4 * BATCH)
     tokens = make_tokens(bench.folder / "tokens", prompts=[{"set": "rollout"}])
     pad = int(tokenizer().pad_token_id)
     recipe = RewardModelRecipe(

@@ -57,11 +57,11 @@ def prepare(bench: Bench) -> Prepared:
         num_epochs=1,
         batch_size=1,
         num_samples=1,
-        max_new_tokens=4 if bench.quick else 48,
+        max_new_tokens=4 if bench.quick else 32,
         no_fault_markers=("<never said>",),
     ).model_copy(update={"temperature": 0.0})
     speaker = Speaker(model, ours, sampling_by(ours, recipe))
-    ids = texts(lengths(2 if bench.quick else 16, PROMPT_LENGTH))
+    ids = texts(lengths(2 if bench.quick else 32, PROMPT_LENGTH))
     questions = [str(ours.decode(one)).strip() for one in ids]
     prompts = prompts_of(questions)
     tutorial = Critique(whole(base.path / "weights"), ours, REQUESTS, recipe.max_new_tokens)
