@@ -117,5 +117,6 @@ def is_there(path: Path) -> bool:
 
 
 def shown(text: str) -> str:
-    """A path as an error has it."""
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+    """A path as an error has it; escaped where a terminal would not show it as it is."""
+    short = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return short if short.isprintable() else repr(short)

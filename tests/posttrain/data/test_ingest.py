@@ -367,7 +367,7 @@ def test_a_list_of_files_is_one_source(tmp_path: Path) -> None:
 
 def test_each_path_of_a_list_must_be_there(tmp_path: Path) -> None:
     first = jsonl(tmp_path / "a.jsonl", [{"text": "one"}])
-    with pytest.raises(ValueError, match=r"absent.jsonl': no such file"):
+    with pytest.raises(ValueError, match=r"absent.jsonl: no such file"):
         ingested("corpus", (first, str(tmp_path / "absent.jsonl")))  # type: ignore[arg-type]
 
 
