@@ -23,6 +23,7 @@ NEEDED = (
     "posttrain.registry.register",
     "posttrain.registry.promote",
     "posttrain.registry.champion",
+    "posttrain.models.source",
     "posttrain.data.validate",
     "mlflow.pytorch",
 )

@@ -22,8 +22,8 @@ from posttrain.models.candidate import (
 )
 from posttrain.models.code import code_of
 from posttrain.models.preflight import TRIAL, find_problems
-from posttrain.models.registered import PREFIX, split
 from posttrain.models.room import Machine, estimates, gpu_of, machine, shortages, table
+from posttrain.models.source import PREFIX, split
 from posttrain.models.tokenizer import load_tokenizer, train_tokenizer
 from posttrain.recipe import Recipe
 from posttrain.recipe.base_model import BaseModelRecipe

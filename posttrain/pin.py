@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from posttrain.data import sources
 from posttrain.data.rows import ROLES
 from posttrain.models.candidate import find
-from posttrain.models.registered import PREFIX, split
+from posttrain.models.source import PREFIX, split
 from posttrain.recipe import Recipe
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.recipe.ingest import Source

@@ -23,8 +23,9 @@ from posttrain.models.candidate import check_fingerprint, find, resolve_template
 from posttrain.models.code import NO_CODE, code_of
 from posttrain.models.device import prepare
 from posttrain.models.preflight import check
-from posttrain.models.registered import PREFIX, from_registry
+from posttrain.models.registered import from_registry
 from posttrain.models.seal import seal, weights_folder_of
+from posttrain.models.source import PREFIX
 from posttrain.models.tokenizer import END, train_tokenizer
 from posttrain.recipe.base_model import BaseModelRecipe, FromConfig
 from posttrain.recipe.preflight import Preflight

@@ -13,27 +13,11 @@ from transformers import PreTrainedTokenizerFast
 
 from posttrain.facts import Reference, RegisteredBase
 from posttrain.models.load import load_merged
+from posttrain.models.source import split
 from posttrain.models.tokenizer import load_tokenizer
 from posttrain.registry.load import download
 from posttrain.registry.versions import resolve
 from posttrain.runtime import Runtime
-
-PREFIX = "registry:"
-
-
-def split(source: str) -> tuple[str, str]:
-    """Model name, and alias or version number, of a `registry:` source.
-
-    Raises:
-        ValueError: it names no alias or version.
-    """
-    name, _, version = source.removeprefix(PREFIX).partition("@")
-    if not name or not version:
-        raise ValueError(
-            f"base_model.source: {source}: write registry:NAME@ALIAS or registry:NAME@VERSION, "
-            "as in registry:ferry-guide@champion"
-        )
-    return name, version
 
 
 @dataclass(frozen=True)

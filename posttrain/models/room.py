@@ -1,20 +1,16 @@
 """Whether the stages of a run fit the machine: the estimate of each against what there is."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedConfig
 
+from posttrain.host import memory_of_host
 from posttrain.models.device import device, kernels
 from posttrain.models.memory import GIB, PARTS, StageMemory, estimate
 from posttrain.recipe.section import Section
 from posttrain.recipe.workload import Part, Workload
 from posttrain.runtime import Runtime
-
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Where Linux tells a container its limit."""
 
 
 class Machine(Section):
@@ -58,13 +54,6 @@ def machine(runtime: Runtime, architecture: str = "") -> Machine:
         in_16_bits=half,
         is_named=runtime.device == "cpu",
     )
-
-
-def memory_of_host(limit: Path = CGROUP_LIMIT) -> int:
-    """Bytes of main memory, or of what a container may take of it."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    return min(size, int(allowed)) if allowed.isdecimal() else size
 
 
 def gpu_of(gib: float) -> Machine:

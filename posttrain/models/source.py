@@ -1,4 +1,7 @@
-"""What a base model's source stands for right now, for the cache key; loads no weight."""
+"""What a base model's source stands for right now, for the cache key.
+
+Loads no weight and no library of models: a run that finds everything in the cache needs neither.
+"""
 
 import re
 
@@ -6,11 +9,27 @@ from mlflow import MlflowClient
 
 from posttrain import hub, roots
 from posttrain.hashes import sha256_of
-from posttrain.models.registered import PREFIX, split
 from posttrain.recipe.base_model import BaseModelRecipe
 from posttrain.registry.versions import resolve
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+
+PREFIX = "registry:"
+
+
+def split(source: str) -> tuple[str, str]:
+    """Model name, and alias or version number, of a `registry:` source.
+
+    Raises:
+        ValueError: it names no alias or version.
+    """
+    name, _, version = source.removeprefix(PREFIX).partition("@")
+    if not name or not version:
+        raise ValueError(
+            f"base_model.source: {source}: write registry:NAME@ALIAS or registry:NAME@VERSION, "
+            "as in registry:ferry-guide@champion"
+        )
+    return name, version
 
 
 def digest(recipe: BaseModelRecipe) -> str:

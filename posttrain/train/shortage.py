@@ -5,8 +5,6 @@ that the first step makes. What activations take is an estimate, which `base_mod
 """
 
 import errno
-import os
-import resource
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +14,8 @@ import torch
 from torch import nn
 
 from posttrain import processes
-from posttrain.models.room import memory_of_host
+from posttrain.host import free_gpu_memory, free_memory
 from posttrain.runtime import Runtime
-
-MEMINFO = Path("/proc/meminfo")
-STATM = Path("/proc/self/statm")
-CGROUP = Path("/sys/fs/cgroup")
 
 MOMENTS = 2
 """Of AdamW, a weight, in float32."""
@@ -77,31 +71,6 @@ def check_memory(stage: str, weights: Sequence[nn.Parameter], has_moments: bool)
             f"{needed:,} before any activation; train fewer weights (method: lora), or run the "
             "same command where there is more"
         )
-
-
-def free_gpu_memory() -> int:
-    """Bytes that this process can still have of the current GPU."""
-    free, _ = torch.cuda.mem_get_info()
-    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
-
-
-def free_memory() -> int:
-    """Bytes of main memory that this process can still have: machine, container and limits."""
-    found = [memory_of_host()]
-    if MEMINFO.is_file():  # of Linux
-        lines = (line.split() for line in MEMINFO.read_text(encoding="ascii").splitlines())
-        kib = {words[0].rstrip(":"): int(words[1]) for words in lines}
-        found.append(1024 * (kib["MemAvailable"] + kib["SwapFree"]))
-    limit, used, stat = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
-    if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdecimal():
-        parts = dict(line.split() for line in stat.read_text(encoding="ascii").splitlines())
-        taken = int(used.read_text(encoding="ascii")) - int(parts.get("inactive_file", 0))
-        found.append(int(text) - taken)  # the cache of files gives way
-    most, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if most != resource.RLIM_INFINITY and STATM.is_file():
-        pages = int(STATM.read_text(encoding="ascii").split()[0])
-        found.append(most - pages * os.sysconf("SC_PAGE_SIZE"))
-    return max(0, min(found))
 
 
 @contextmanager

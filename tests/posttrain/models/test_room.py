@@ -1,9 +1,7 @@
 """What fits and what does not, in sentences; and the table."""
 
-from pathlib import Path
-
 from posttrain.models.memory import GIB, StageMemory
-from posttrain.models.room import Machine, gpu_of, machine, memory_of_host, shortages, table
+from posttrain.models.room import Machine, gpu_of, machine, shortages, table
 from posttrain.recipe.workload import Workload
 from posttrain.runtime import Runtime
 
@@ -70,12 +68,3 @@ def test_the_table_aligns_its_columns_and_says_what_is_not_measured() -> None:
     assert lines[1].split() == ["sft", "15.00", "0.00", "0.00", "0.00", "2.00", "0.00", "17.00"]
     assert len({len(line) for line in lines[:3]}) == 1
     assert "error on a GPU is not measured" in lines[3]
-
-
-def test_a_containers_limit_is_its_memory(tmp_path: Path) -> None:
-    limit = tmp_path / "memory.max"
-    whole = memory_of_host(limit)
-    limit.write_text("max\n")
-    assert memory_of_host(limit) == whole
-    limit.write_text("1048576\n")
-    assert memory_of_host(limit) == 1 << 20
