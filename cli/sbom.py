@@ -1,6 +1,5 @@
 """`posttrain sbom` and `posttrain licences`: what is installed, and under which licences."""
 
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -23,23 +22,25 @@ def sbom(
     from cyclonedx.model.component import ComponentType
 
     from posttrain.installed import debian_packages, python_packages
-    from posttrain.reports import Package
-    from posttrain.sbom import of_packages
+    from posttrain.sbom import Installed, of_packages
 
-    told = json.loads(packages.read_bytes()) if packages else None
-    found = told["python"] if told else python_packages()
+    if packages:
+        installed = Installed.model_validate_json(packages.read_bytes())
+    else:
+        here = {"python": python_packages(), "debian": debian_packages()}
+        installed = Installed.model_validate(here)
     text = of_packages(
         name,
         release or version("posttrain"),
-        {one: Package(**package) for one, package in found.items()},
-        told["debian"] if told else debian_packages(),
-        ComponentType.CONTAINER if told else ComponentType.APPLICATION,
+        installed.python,
+        installed.debian,
+        ComponentType.CONTAINER if packages else ComponentType.APPLICATION,
     )
     if out is None:
         print(text, end="")
         return
     out.write_text(text, encoding="utf-8")
-    print(f"wrote {out}: {len(found)} Python packages")
+    print(f"wrote {out}: {len(installed.python)} Python packages")
 
 
 def licences(
@@ -51,11 +52,13 @@ def licences(
     from posttrain.dependency_licences import Rules, refused
     from posttrain.installed import python_packages
 
-    table = tomllib.loads(rules.read_text("utf-8")).get("tool", {}).get("licences")
+    tool = tomllib.loads(rules.read_text("utf-8")).get("tool")
+    table = tool.get("licences") if isinstance(tool, dict) else None
     if table is None:
         raise ValueError(f"{rules} has no table tool.licences")
+    allowed = Rules.model_validate(table)
     found = python_packages()
-    problems = refused({name: one["licence"] for name, one in found.items()}, Rules(**table))
+    problems = refused({name: one["licence"] for name, one in found.items()}, allowed)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -14,9 +14,18 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from posttrain.installed import UNKNOWN
+from posttrain.recipe.section import Section
 from posttrain.reports import Evaluation, Package
 
 FILE = "sbom.cdx.json"
+
+
+class Installed(Section):
+    """What `posttrain/installed.py` says of an environment or an image."""
+
+    python: dict[str, Package]
+    debian: dict[str, str]
+    """Name -> version of the system's packages."""
 
 
 def of_packages(

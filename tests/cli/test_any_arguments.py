@@ -215,6 +215,9 @@ COMMANDS: dict[tuple[str, ...], dict[str, st.SearchStrategy[str]]] = {
     ("schedule", "list"): {"--x": WORDS},
     ("stack", "embedded"): {"--x": WORDS},
     ("stack", "docker"): {"--gpus": NUMBERS, "--mount": PATHS, "--x": WORDS},
+    ("doctor", "--dry-run"): {"--x": WORDS},
+    ("sbom",): {"--packages": PATHS, "--name": NAMES, "--release": NAMES, "--out": PATHS},
+    ("licences",): {"--rules": PATHS},
     ("review", "--port", "no"): {"--host": WORDS},
     ("dashboard", "--zenml-port", "no"): {"--log": PATHS},
 }
