@@ -70,7 +70,7 @@ def interrupted(
         patch.setattr(GuardedTrainer, "train", with_stop)
         with pytest.raises(Interrupted):
             sft.train(tokens, base, RECIPE)
-    (folder,) = (tmp_path / "checkpoints").iterdir()
+    (folder,) = (path for path in (tmp_path / "checkpoints").iterdir() if path.is_dir())
     return tokens, folder
 
 
