@@ -146,9 +146,9 @@ def _kl(
 ) -> list[float]:
     """KL to SFT of each answer, in nats: the k1 estimate, summed over its tokens."""
     with using(actors.model, adapter):
-        own_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
+        (own_BT,) = per_token(actors, prompts, responses, policy_reader(actors))
     with using(actors.model, REFERENCE):
-        reference_BT, _ = per_token(actors, prompts, responses, policy_reader(actors))
+        (reference_BT,) = per_token(actors, prompts, responses, policy_reader(actors))
     mask_BT = response_mask(responses, actors.device)
     nats_B = (own_BT - reference_BT).masked_fill(~mask_BT, 0.0).sum(-1)
     return [float(nats) for nats in nats_B]
