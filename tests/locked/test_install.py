@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from locked.install import chosen
 from tests.faults import Injected
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,23 @@ def test_every_extra_is_pinned() -> None:
     extras = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     asked = {normal(name) for name in re.findall(r'"([A-Za-z][\w.-]*)', extras)}
     assert asked - known == set()
+
+
+def test_a_file_of_this_machine_is_hashed_where_pip_does_not_tell(tmp_path: Path) -> None:
+    """pip 23, which Debian has, says nothing of a file in a folder."""
+    file = tmp_path / "a b-1.0.whl"
+    file.write_bytes(b"wheel")
+    said = {
+        "metadata": {"name": "a_b", "version": "1.0+cpu"},
+        "download_info": {"url": file.as_uri(), "archive_info": {}},
+    }
+    digest = hashlib.sha256(b"wheel").hexdigest()
+    lock = {"a-b": ("1.0", frozenset({digest}))}
+    found = chosen({"install": [said]}, lock, tmp_path / "built")
+    assert found == {"a-b": ("1.0+cpu", frozenset({digest}))}
+    file.write_bytes(b"another")
+    with pytest.raises(SystemExit, match=r"a-b 1\.0\+cpu: .* is not in the lock"):
+        chosen({"install": [said]}, lock, tmp_path / "built")
 
 
 def wheel(folder: Path, name: str, needs: str = "", body: str = "HERE = 1\n") -> str:
