@@ -46,7 +46,7 @@ def test_every_extra_is_pinned() -> None:
 
 
 def test_a_file_of_this_machine_is_hashed_where_pip_does_not_tell(tmp_path: Path) -> None:
-    """pip 23, which Debian has, says nothing of a file in a folder."""
+    """Pip 23, which Debian has, says nothing of a file in a folder."""
     file = tmp_path / "a b-1.0.whl"
     file.write_bytes(b"wheel")
     said = {
