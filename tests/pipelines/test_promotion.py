@@ -11,6 +11,9 @@ from tests.pipelines.test_dag import HEAVY
 IMPORT = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))  # None: importing it fails
+import os
+from zenml.utils import source_utils
+source_utils.set_custom_source_root(os.getcwd())  # as the command zenml does
 import pipelines.promotion
 """
 
