@@ -199,10 +199,8 @@ def curves(world: Checkout) -> list[list[Metric]]:
     """The losses that each attempt at the stage logged to MLflow, in their order."""
     client, runs = tracked(world)
     attempts = [run for run in runs if run.info.run_name == TRAINED]
-    histories = [
-        client.get_metric_history(run.info.run_id, "train/loss")
-        for run in sorted(attempts, key=lambda run: int(run.info.start_time))
-    ]
+    attempts.sort(key=lambda run: int(run.info.start_time))
+    histories = [client.get_metric_history(run.info.run_id, "train/loss") for run in attempts]
     return [sorted(points, key=lambda point: int(point.step)) for points in histories]
 
 
