@@ -62,7 +62,7 @@ PYTEST := pytest -q -n 2 --dist loadfile
 test: setup  ## Tests, without the slow ones
 	@. $(STATE)/env && $(PYTEST) -m "not slow"
 
-test-faults: setup  ## Every fault as often as docs/reliability.md says, with its table (hours)
+test-faults: setup  ## Faults injected at full count, and a table of what each cost (half an hour)
 	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=full \
 	  POSTTRAIN_TEST_FAULTS_RESULTS=benchmarks/results/faults.json pytest -q -m fault
 

@@ -15,42 +15,34 @@ SUMS = "SHA256SUMS"
 """As `sha256sum --check` reads it."""
 
 
-class ReportMaterializer(PydanticMaterializer):
+class Sealed(BaseMaterializer):
+    """Writes hashes beside what is saved, and compares them before it is loaded."""
+
+    SKIP_REGISTRATION: ClassVar[bool] = True
+
+    def save(self, data: Any) -> None:
+        """Write the files and their hashes."""
+        super().save(data)
+        _seal(self)
+
+    def load(self, data_type: type[Any]) -> Any:
+        """What was saved.
+
+        Raises:
+            ValueError: a file was changed since, or is missing.
+        """
+        _check(self)
+        return super().load(data_type)
+
+
+class ReportMaterializer(Sealed, PydanticMaterializer):
     """A small model of ours as JSON."""
 
     ASSOCIATED_TYPES: ClassVar[tuple[type[Any], ...]] = (Section,)
 
-    def save(self, data: Any) -> None:
-        """Write the JSON and its hash."""
-        super().save(data)
-        _seal(self)
 
-    def load(self, data_type: type[Any]) -> Any:
-        """The model that was saved.
-
-        Raises:
-            ValueError: a file was changed since, or is missing.
-        """
-        _check(self)
-        return super().load(data_type)
-
-
-class PageMaterializer(StructuredStringMaterializer):
+class PageMaterializer(Sealed, StructuredStringMaterializer):
     """An HTML page, as the dashboard shows it."""
-
-    def save(self, data: Any) -> None:
-        """Write the page and its hash."""
-        super().save(data)
-        _seal(self)
-
-    def load(self, data_type: type[Any]) -> Any:
-        """The page that was saved.
-
-        Raises:
-            ValueError: a file was changed since, or is missing.
-        """
-        _check(self)
-        return super().load(data_type)
 
 
 # ZenML has one of its own for pages, and keeps whichever came first

@@ -8,10 +8,10 @@ owner; `posttrain.align.human_preferences` needs it to read the verdicts.
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from posttrain.align.revise import Utterance
 from posttrain.align.rows import Prompt, pad_id, read, read_prompts
@@ -78,6 +78,11 @@ class KeyRow(Pair):
         }
 
 
+Asked = TypeVar("Asked")
+Author = TypeVar("Author")
+AnyPair = TypeVar("AnyPair", bound=Pair)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Pairs to compare, and what became of the prompts that gave none."""
@@ -120,23 +125,47 @@ def draw(
     held_out = prompt_set in {policy.facts.recipe.get(MEASURED_SET) for policy in policies.values()}
     sides = _answers(domain, policies, between, prompts, recipe)
     authors = [(stage, policies[stage].content_hash()) for stage in between]
-    rows: dict[str, KeyRow] = {}
+    rows, dropped = pair_blind(
+        *(prompts, sides, authors),
+        lambda prompt, written: _key_row(prompt, written, prompt_set, held_out, recipe, run),
+        chance,
+    )
+    if not rows:
+        raise ValueError(
+            f"none of {len(prompts)} prompts of the set {prompt_set!r} gave two answers to compare "
+            f"({dropped}); raise --temperature or --max-new-tokens, or name other stages"
+        )
+    return Drawn(tuple(rows), between, prompt_set, dropped)
+
+
+def pair_blind(
+    prompts: Sequence[Asked],
+    sides: Sequence[Sequence[Utterance]],
+    authors: Sequence[Author],
+    make: Callable[[Asked, Sequence[tuple[Utterance, Author]]], AnyPair],
+    chance: random.Random,
+) -> tuple[list[AnyPair], dict[str, int]]:
+    """Pairs of two sides' answers, and how many prompts gave none, by reason.
+
+    Args:
+        prompts: what was asked.
+        sides: each author's answers, as many as prompts.
+        authors: of the sides.
+        make: a pair of a prompt and its answers, each with its author, in their drawn order.
+        chance: draws the order.
+    """
+    pairs: dict[str, AnyPair] = {}
     dropped: Counter[str] = Counter()
     for prompt, *answers in zip(prompts, *sides, strict=True):
         written = list(zip(answers, authors, strict=True))
         chance.shuffle(written)
         reason = unfit(answers)
         if reason is None:
-            row = _key_row(prompt, written, prompt_set, held_out, recipe, run)
-            reason = "duplicate" if row.pair_id in rows else None
-            rows.setdefault(row.pair_id, row)
+            pair = make(prompt, written)
+            reason = "duplicate" if pair.pair_id in pairs else None
+            pairs.setdefault(pair.pair_id, pair)
         dropped.update([reason] if reason else [])
-    if not rows:
-        raise ValueError(
-            f"none of {len(prompts)} prompts of the set {prompt_set!r} gave two answers to compare "
-            f"({dict(dropped)}); raise --temperature or --max-new-tokens, or name other stages"
-        )
-    return Drawn(tuple(rows.values()), between, prompt_set, dict(dropped))
+    return list(pairs.values()), dict(dropped)
 
 
 def last_two(stages: Sequence[Writer]) -> tuple[Writer, Writer]:

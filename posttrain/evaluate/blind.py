@@ -9,9 +9,10 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from posttrain.align.human_preferences import WORTH, first_share, majority
-from posttrain.align.pairs import Pair, Turn, pair_id, unfit
+from posttrain.align.pairs import Pair, Turn, pair_blind, pair_id
 from posttrain.align.revise import Utterance
 from posttrain.align.verdicts import Choice
 from posttrain.evaluate.bootstrap import wilson_interval
@@ -97,20 +98,9 @@ def pair_up(
 ) -> tuple[list[VersionPair], dict[str, int]]:
     """Pairs in an order drawn by the seed, and how many prompts gave none, by reason."""
     chance = random.Random(seed)
-    pairs: dict[str, VersionPair] = {}
-    dropped: Counter[str] = Counter()
-    for prompt, *both in zip(asked, *answers, strict=True):
-        written = list(zip(both, versions, strict=True))
-        chance.shuffle(written)
-        reason = unfit(both)
-        if reason is None:
-            pair = _pair(name, prompt, written)
-            reason = "duplicate" if pair.pair_id in pairs else None
-            pairs.setdefault(pair.pair_id, pair)
-        dropped.update([reason] if reason else [])
-    shuffled = list(pairs.values())
-    chance.shuffle(shuffled)
-    return shuffled, dict(dropped)
+    pairs, dropped = pair_blind(asked, answers, versions, partial(_pair, name), chance)
+    chance.shuffle(pairs)
+    return pairs, dropped
 
 
 def from_samples(

@@ -1,11 +1,12 @@
 """ZenML's run page on a started server: the waiting card is there, is answered, the run goes on."""
 
+import json
 import shutil
 import warnings
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests.integration.conftest import Checkout
 from tests.promoting import Model
@@ -14,6 +15,7 @@ from tests.zenml_server import ZenMLServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE_MS = 180_000  # a busy machine with two cores
+TRIES = 6
 
 pytestmark = pytest.mark.slow
 if CHROMIUM is None:
@@ -61,15 +63,19 @@ def page(server: ZenMLServer) -> Iterator[Page]:
         browser.close()
 
 
-def fill_in(page: Page, *values: str) -> None:
-    """Write between the quotes of each line, as a person does."""
-    page.locator(".monaco-editor").first.click()
-    page.keyboard.press("Control+Home")
-    for index, value in enumerate(values):
-        behind = 2 if index < len(values) - 1 else 1  # a quote, and a comma but on the last line
-        for key in ("ArrowDown", "End", *["ArrowLeft"] * behind):
+def fill_in(page: Page, go_on: Locator, **answer: str) -> None:
+    """Write the answer in place of the empty one, again where the editor was not ready yet."""
+    for _ in range(TRIES):
+        page.locator(".monaco-editor").first.click()
+        page.keyboard.press("Control+A")
+        page.keyboard.insert_text(json.dumps(answer))
+        for key in ("Control+Shift+End", "Delete"):  # quotes that the editor closed by itself
             page.keyboard.press(key)
-        page.keyboard.insert_text(value)
+        try:
+            return expect(go_on).to_be_enabled(timeout=PATIENCE_MS / TRIES)
+        except AssertionError:
+            seen = page.locator(".view-lines").first.inner_text()
+    raise AssertionError(f"the card's form holds {seen!r} and does not take it")
 
 
 def test_the_waiting_card_is_answered_and_the_alias_moves(
@@ -87,8 +93,7 @@ def test_the_waiting_card_is_answered_and_the_alias_moves(
         go_on = page.get_by_role("button", name="Continue")
         expect(page.locator(".monaco-editor").first).to_be_visible(timeout=PATIENCE_MS)
         expect(go_on).to_be_disabled(timeout=PATIENCE_MS)  # nobody approves by one click
-        fill_in(page, "approve", "Kim", "reads well")
-        expect(go_on).to_be_enabled(timeout=PATIENCE_MS)
+        fill_in(page, go_on, decision="approve", who="Kim", why="reads well")
         go_on.click()
         expect(page.get_by_text("Waiting for input")).to_be_hidden(timeout=PATIENCE_MS)
         assert run.ends() == 0

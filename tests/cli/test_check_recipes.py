@@ -26,7 +26,9 @@ OWN = {
 """Recipe -> a row of data that it leaves to its reader, and the roles that it is for."""
 
 CHECK = """
-import json, sys
+import json, os, sys
+from zenml.utils import source_utils
+source_utils.set_custom_source_root(os.getcwd())  # as an entry point's file does
 from typer.testing import CliRunner
 from cli.main import app
 told = {}

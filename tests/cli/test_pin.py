@@ -19,7 +19,9 @@ from tests.cli.runs import instructions, model_folder, recipe, write
 from tests.hub import Hub, serve
 
 RUN = """
-import json, sys
+import json, os, sys
+from zenml.utils import source_utils
+source_utils.set_custom_source_root(os.getcwd())  # as an entry point's file does
 from typer.testing import CliRunner
 from cli.main import app
 told = []

@@ -199,12 +199,9 @@ def curves(world: Checkout) -> list[list[Metric]]:
     """The losses that each attempt at the stage logged to MLflow, in their order."""
     client, runs = tracked(world)
     attempts = [run for run in runs if run.info.run_name == TRAINED]
-    histories = [
-        client.get_metric_history(run.info.run_id, f"{TRAINED}/loss")
-        for run in sorted(attempts, key=lambda run: int(run.info.start_time))
-    ]
-    # the stage's final figures stand at step 0
-    return [sorted((p for p in each if p.step), key=lambda p: int(p.step)) for each in histories]
+    attempts.sort(key=lambda run: int(run.info.start_time))
+    histories = [client.get_metric_history(run.info.run_id, "train/loss") for run in attempts]
+    return [sorted(points, key=lambda point: int(point.step)) for points in histories]
 
 
 def tracked(world: Checkout) -> tuple[mlflow.MlflowClient, list[Any]]:
@@ -215,7 +212,8 @@ def tracked(world: Checkout) -> tuple[mlflow.MlflowClient, list[Any]]:
 
 def test_a_stopped_container_saves_and_its_step_has_failed(finished: Finished) -> None:
     attempts = [c for c in finished.containers if step_of(c) == TRAINED]
-    assert [c["State"]["ExitCode"] for c in attempts] == [128 + signal.SIGKILL, 1, 0]
+    codes = [container["State"]["ExitCode"] for container in attempts]
+    assert codes == [128 + signal.SIGKILL, 128 + signal.SIGTERM, 0]
     logs = subprocess.run(
         ["docker", "logs", attempts[1]["Id"]], capture_output=True, text=True, check=True
     )

@@ -6,6 +6,8 @@ import time
 import mlflow
 import pytest
 from fastapi.testclient import TestClient
+from zenml.client import Client
+from zenml.config.global_config import GlobalConfiguration
 
 from cli.review.desk import Desk
 from cli.review.links import links
@@ -23,6 +25,9 @@ def site(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     for name, value in checkout.environment.items():
         if os.environ.get(name) != value and name != "PATH":
             monkeypatch.setenv(name, value)
+    # an earlier test of this process may have opened another store
+    monkeypatch.setattr(Client, "_global_client", None)
+    monkeypatch.setattr(GlobalConfiguration, "_global_config", None)
     monkeypatch.chdir(checkout.root)
     mlflow.set_tracking_uri(checkout.environment["MLFLOW_TRACKING_URI"])
     rules = access("127.0.0.1", PORT, (), None)

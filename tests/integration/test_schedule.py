@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ PATIENCE_SECONDS = 400
 def test_a_run_that_finds_nothing_new_ends_by_the_cache_and_says_so(checkout: Checkout) -> None:
     config = checkout.config()
     said = checkout.root / "said"
-    command = [sys.executable, "-c", "from cli.main import main; main()", "schedule", "run"]
+    command = [str(Path(sys.executable).parent / "posttrain"), "schedule", "run"]
     command += ["--cron", "* * * * * *", "-c", config.name, "--pipeline", "fine_tuning"]
     with said.open("wb") as output:
         clock = subprocess.Popen(
