@@ -8,21 +8,20 @@ every package listed beforehand, and which those are depends on the machine: tor
 needs twenty packages that its CPU build does not. So:
 
 1. What builds source packages, and these (`# from source`), by pip's hash mode.
-2. pip resolves, without installing, wheels alone: nothing of them runs.
-3. Each file that it chose must be in the lock.
-4. pip installs these very files, by its hash mode.
+2. pip resolves and downloads wheels alone: nothing of them runs.
+3. Each file that it chose must be in the lock, by the hash that is taken here: old pips tell none.
+4. pip installs these very files, by its hash mode and from no index.
 """
 
 import argparse
 import hashlib
-import json
 import re
 import subprocess
 import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "# from source"
@@ -45,18 +44,17 @@ def main() -> None:
         work = Path(folder)
         (work / "needs.txt").write_text(needs, encoding="utf-8")
         build(lock, sources, work)
-        report = work / "report.json"
+        files = work / "files"
         pip(
-            *(given.python, "install", "--dry-run", "--report", report, "--only-binary", ":all:"),
-            *("--find-links", work / "built", "-c", given.constraints, "-r", work / "needs.txt"),
+            *(None, "download", "--only-binary", ":all:", "--find-links", work / "built"),
+            *("-d", files, "-c", given.constraints, "-r", work / "needs.txt"),
         )
-        found = chosen(json.loads(report.read_text("utf-8")), lock, work / "built")
+        found = chosen(files, lock, work / "built")
         hashed(work / "found.txt", found)
-        if found:
-            pip(
-                *(given.python, "install", "--require-hashes", "--no-deps", "--only-binary"),
-                *(":all:", "--find-links", work / "built", *more, "-r", work / "found.txt"),
-            )
+        pip(
+            *(given.python, "install", "--no-index", "--find-links", files, "--no-deps"),
+            *("--require-hashes", *more, "-r", work / "found.txt"),
+        )
     print(f"{len(found)} packages installed, each file as {given.lock.name} says", file=sys.stderr)
 
 
@@ -97,31 +95,23 @@ def read(file: Path) -> tuple[Lock, list[str]]:
     return lock, sources
 
 
-def chosen(report: dict, lock: Lock, built: Path) -> Lock:  # type: ignore[type-arg]
-    """What pip would install, one hash each; ends where the lock does not name one."""
+def chosen(files: Path, lock: Lock, built: Path) -> Lock:
+    """Name -> release and hash of each file that was downloaded; ends where the lock has no such."""
     found: Lock = {}
-    for one in report["install"]:
-        name, version = normal(one["metadata"]["name"]), one["metadata"]["version"]
-        where = one["download_info"]
-        digest = where["archive_info"].get("hashes", {}).get("sha256") or of_file(where["url"])
+    for file in sorted(files.iterdir()):
+        name, version = normal(file.name.split("-")[0]), unquote(file.name.split("-")[1])
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
         release, hashes = lock.get(name, ("no release", frozenset()))
-        ours = where["url"].startswith(built.as_uri())  # made here, of a source that was checked
+        ours = (built / file.name).exists()  # made here, of a source that was checked
         if version.partition("+")[0] != release or not (ours or digest in hashes):
             raise SystemExit(
-                f"{name} {version}: {where['url'].rpartition('/')[2]} (SHA-256 {digest[:12]}...) "
-                f"is not in the lock, which has {release} with {len(hashes)} files. Take the "
-                "package from another index, or add the file after a look at it: make lock"
+                f"{name} {version}: {file.name} (SHA-256 {digest[:12]}...) is not in the lock, "
+                f"which has {release} with {len(hashes)} files. Take the package from another "
+                "index, or add the file after a look at it: make lock"
             )
         found[name] = version, frozenset({digest})
     return found
-
-
-def of_file(url: str) -> str:
-    """SHA-256 of a file on this machine: pip 23, Debian's, does not tell it."""
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        raise SystemExit(f"{url}: pip does not tell its SHA-256; name another index")
-    return hashlib.sha256(Path(unquote(parts.path)).read_bytes()).hexdigest()
 
 
 def hashed(file: Path, packages: Lock) -> None:
