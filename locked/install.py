@@ -96,7 +96,7 @@ def read(file: Path) -> tuple[Lock, list[str]]:
 
 
 def chosen(files: Path, lock: Lock, built: Path) -> Lock:
-    """Name -> release and hash of each file that was downloaded; ends where the lock has no such."""
+    """Name -> release and hash of each file that was downloaded; ends where the lock lacks one."""
     found: Lock = {}
     for file in sorted(files.iterdir()):
         name, version = normal(file.name.split("-")[0]), unquote(file.name.split("-")[1])

@@ -69,6 +69,7 @@ class OnKubernetes:
             **stores,
             "PYTHONPATH": str(ROOT),
             "ZENML_CUSTOM_SOURCE_ROOT": str(ROOT),  # as the images have it
+            "POSTTRAIN_ROOTS": str(ROOT),  # the recipe's paths are absolute here
             "POSTTRAIN_THREADS": "1",
             "ZENML_ANALYTICS_OPT_IN": "false",
         }
