@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
@@ -74,8 +75,10 @@ class Spool:
         """Wait for what is left to arrive, while it does; whether all of it has."""
         with self.changed:
             self.hurry.set()
-            while before := self._left:
-                if not self.changed.wait(stalled_seconds) or self._left == before:
+            while self._left:
+                before = self.arrived
+                # an attempt that failed is told too, and the next one may be better
+                if not self.changed.wait_for(partial(self._more_than, before), stalled_seconds):
                     break
             self.hurry.clear()
             return self._left == 0
@@ -84,6 +87,9 @@ class Spool:
         """At this process's end: leave a file behind only where there is something in it."""
         if os.getpid() == self.pid and self.flush(STALLED_SECONDS):
             self.file.remove()
+
+    def _more_than(self, arrived: int) -> bool:
+        return self.arrived > arrived
 
     @property
     def _left(self) -> int:
