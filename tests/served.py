@@ -36,9 +36,11 @@ class Started:
     host: str
     environment: dict[str, str]
 
-    def ask(self, method: str, path: str, **headers: str) -> tuple[int, str]:
+    def ask(
+        self, method: str, path: str, content: bytes = b"{}", **headers: str
+    ) -> tuple[int, str]:
         """Status and beginning of the answer; redirects are not followed."""
-        body = b"{}" if method in ("POST", "PUT", "PATCH", "DELETE") else None
+        body = content if method in ("POST", "PUT", "PATCH", "DELETE") else None
         request = urllib.request.Request(
             self.url + path,
             data=body,
