@@ -111,12 +111,16 @@ def test_some_rows_join_those_of_the_same_machine_alone(tmp_path: Path) -> None:
         write(elsewhere, found(SPEED, 3.0), file, whole=False)
 
 
+ONCE = ("C3", "C11", "C12")
+"""A loss is the same each turn; a million rows and the demo take minutes each."""
+
+
 def test_rows_are_named_as_their_files_and_compare_arms_that_they_have() -> None:
     rows = all_rows()
     assert {"C1", "C2", "C3", "C4", "C5", "C6", "C7", "C10"} <= set(rows)
     for name, one in rows.items():
         assert re.fullmatch(r"C\d+", name)
-        assert one.num_turns >= 5 or name == "C3", "a loss is no time: it is the same each turn"
+        assert one.num_turns >= 5 or name in ONCE
         assert one.targets
 
 
