@@ -64,12 +64,15 @@ test: setup  ## Tests, without the slow ones
 
 test-faults: setup  ## Faults injected at full count, and a table of what each cost (half an hour)
 	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=full \
-	  POSTTRAIN_TEST_FAULTS_RESULTS=benchmarks/results/faults.json pytest -q -m fault
+	  POSTTRAIN_TEST_FAULTS_RESULTS=benchmarks/results/faults.json \
+	  $(PYTEST) --no-loadscope-reorder -m fault
 
-# The containers' test has a target and a time limit of its own.
+# The containers' test has a target and a time limit of its own. Files go by their names: by their
+# number of tests, as xdist would have it, the longest runs came last, one beside an idle core.
 test-all: test  ## Every test but test-docker: browser, servers, the demo with its figures
 	@$(MAKE) --silent checkov || echo "NO CHECKOV: pip failed; its tests will skip" >&2
-	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=few $(PYTEST) -m "slow or fault" --ignore tests/integration/test_docker.py
+	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=few $(PYTEST) --no-loadscope-reorder \
+	  -m "slow or fault" --ignore tests/integration/test_docker.py
 
 check: setup  ## Lint, types, layers, licences of what is installed
 	@. $(STATE)/env && ruff check . && ruff format --check . && mypy && lint-imports && \
