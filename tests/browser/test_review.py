@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import uvicorn
 from mlflow import MlflowClient
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
 from cli.review.app import build
 from cli.review.desk import Desk
@@ -59,6 +59,11 @@ class Seen:
     def go(self, path: str) -> None:
         self.page.goto(f"{self.address}{path}")
 
+    def heard(self, message: ConsoleMessage) -> None:
+        # where a key comes before the page's own focus Chromium remarks on it
+        if message.type in ("error", "warning"):
+            self.console.append(message.text)
+
     def asked(self, request: Request) -> None:
         if not request.url.startswith(self.address):
             self.foreign.append(request.url)
@@ -79,7 +84,7 @@ def visited(
         viewport={"width": width, "height": 800}, java_script_enabled=script, locale=locale
     )
     seen = Seen(context.new_page(), address)
-    seen.page.on("console", lambda message: seen.console.append(message.text))
+    seen.page.on("console", seen.heard)
     seen.page.on("pageerror", lambda error: seen.console.append(str(error)))
     seen.page.on("request", seen.asked)
     try:
