@@ -39,14 +39,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := set(asked.rows) - set(known):
         parser.error(f"no rows {sorted(unknown)}; there are {list(known)}")
     before = read(asked.out)
+    if asked.check and before is None:
+        parser.error(f"{asked.out} is not there to be compared with; `make bench` writes it")
     rows = {}
     with tempfile.TemporaryDirectory(prefix="posttrain-bench-") as folder:
         for name in asked.rows or known:
             rows[name] = run(known[name], Path(folder), asked.quick, asked.turns)
             print(table({name: rows[name]}), flush=True)
     print(table(rows))
-    if asked.check:
-        assert before is not None, f"{asked.out} is not there"
+    if asked.check and before is not None:
         if worse := decayed(before.rows, rows):
             sys.exit("decayed: " + "; ".join(worse))
     elif not asked.quick:

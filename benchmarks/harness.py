@@ -235,7 +235,8 @@ def check_equal(row: Row, turns: Mapping[str, Sequence[Turn]]) -> None:
             for arm, some in turns.items()
         }
         values = [value for some in found.values() for value in some]
-        assert values, f"{row.name}: no arm notes {name}"
+        noting = [arm for arm, some in found.items() if some]
+        assert len(noting) > 1, f"{row.name}: no two arms note {name}: {noting}"
         if max(values) - min(values) > tolerance * abs(max(values, key=abs)):
             raise ValueError(f"{row.name}: arms differ in {name} beyond {tolerance:g}: {found}")
 

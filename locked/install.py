@@ -8,7 +8,8 @@ every package listed beforehand, and which those are depends on the machine: tor
 needs twenty packages that its CPU build does not. So:
 
 1. What builds source packages, and these (`# from source`), by pip's hash mode.
-2. pip resolves and downloads wheels alone: nothing of them runs.
+2. pip resolves and downloads wheels alone: nothing of them runs. (What a wheel asks for by an
+   address, and not by name, pip would build; PyPI takes no such wheels, a mirror of yours might.)
 3. Each file that it chose must be in the lock, by the hash that is taken here: old pips tell none.
 4. pip installs these very files, by its hash mode and from no index.
 """
@@ -100,10 +101,9 @@ def chosen(files: Path, lock: Lock, built: Path) -> Lock:
     found: Lock = {}
     for file in sorted(files.iterdir()):
         name, version = normal(file.name.split("-")[0]), unquote(file.name.split("-")[1])
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest, made = sha256(file), built / file.name
         release, hashes = lock.get(name, ("no release", frozenset()))
-        ours = (built / file.name).exists()  # made here, of a source that was checked
+        ours = made.exists() and sha256(made) == digest  # of a source that was checked
         if version.partition("+")[0] != release or not (ours or digest in hashes):
             raise SystemExit(
                 f"{name} {version}: {file.name} (SHA-256 {digest[:12]}...) is not in the lock, "
@@ -112,6 +112,11 @@ def chosen(files: Path, lock: Lock, built: Path) -> Lock:
             )
         found[name] = version, frozenset({digest})
     return found
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def hashed(file: Path, packages: Lock) -> None:

@@ -128,7 +128,8 @@ class Rollout:
     """Centred, as the reward model gives it, whether the answer ended or not."""
 
     log_prob_BT: Tensor
-    """Of the policy that sampled; in the layout of the updates, so that their first ratio is 1."""
+    """Of the policy that sampled; in the layout of the updates, so that their first ratio is 1 but
+    for float32's rounding: it is read with the adapter merged, which the update is not."""
 
     reference_BT: Tensor
     value_BT: Tensor

@@ -24,7 +24,11 @@ MAX_BYTES = 2**30
 
 @contextmanager
 def merged(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Merge the active adapter where that may be; its weights must not train meanwhile."""
+    """Merge the active adapter where that may be; its weights must not train meanwhile.
+
+    Raises:
+        RuntimeError: the model trains, and the adapter's dropout would be lost.
+    """
     layers = _layers(model)
     kept: list[tuple[Linear, Tensor]] = []
     try:
@@ -46,6 +50,8 @@ def _layers(model: PreTrainedModel | PeftModel) -> list[Linear]:
     if not isinstance(model, PeftModel):
         return []
     found = [module for module in model.modules() if isinstance(module, Linear)]
+    if found and model.training:
+        raise RuntimeError("the model trains: call eval() before its adapter is merged")
     layers = [one for one in found if not one.disable_adapters and not one.merged]
     weights = [_weight(layer) for layer in layers]
     tied = model.get_input_embeddings().weight  # merged into the output, it would change the input

@@ -58,6 +58,19 @@ def test_a_file_is_told_by_its_own_hash(tmp_path: Path) -> None:
         chosen(tmp_path, lock, tmp_path / "built")
 
 
+def test_only_the_very_wheel_that_was_built_here_needs_no_hash(tmp_path: Path) -> None:
+    """An index may offer another file of its name."""
+    files, built = tmp_path / "files", tmp_path / "built"
+    for folder in (files, built):
+        folder.mkdir()
+        (folder / "a-1.0-py3-none-any.whl").write_bytes(b"made here")
+    lock = {"a": ("1.0", frozenset({"0" * 64}))}  # of its source
+    assert chosen(files, lock, built)["a"][0] == "1.0"
+    (files / "a-1.0-py3-none-any.whl").write_bytes(b"made elsewhere")
+    with pytest.raises(SystemExit, match=r"a 1\.0: .* is not in the lock"):
+        chosen(files, lock, built)
+
+
 def wheel(folder: Path, name: str, needs: str = "", body: str = "HERE = 1\n") -> str:
     """A wheel of one module; its SHA-256."""
     info = f"{name}-1.0.dist-info"

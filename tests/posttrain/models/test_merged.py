@@ -50,6 +50,45 @@ def test_logits_are_the_same_and_no_bit_of_the_base_changes(dora: bool) -> None:
 
 
 @torch.no_grad()
+def test_each_of_two_adapters_is_read_as_itself() -> None:
+    model = adapted()
+    model.add_adapter("b", model.peft_config["a"])
+    for weight in adapter_weights(model, "b").values():
+        torch.nn.init.normal_(weight, std=0.3)
+    for name in ("b", "a"):
+        model.set_adapter(name)
+        expected = model(IDS).logits
+        with merged(model):
+            assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-5)
+            with merged(model):  # once is enough
+                assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-5)
+        assert model(IDS).logits.equal(expected)
+
+
+@torch.no_grad()
+def test_another_adapter_that_is_chosen_meanwhile_is_read_as_itself() -> None:
+    """PEFT takes the merged one out first; the base still comes back bit by bit."""
+    model = adapted()
+    model.add_adapter("b", model.peft_config["a"])
+    before, with_a = bits(model), model(IDS).logits
+    model.set_adapter("b")
+    with_b = model(IDS).logits
+    model.set_adapter("a")
+    with merged(model):
+        model.set_adapter("b")
+        assert_close(model(IDS).logits, with_b, rtol=1e-4, atol=1e-5)
+    model.set_adapter("a")
+    assert model(IDS).logits.equal(with_a)
+    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+
+
+def test_dropout_is_not_lost() -> None:
+    model = adapted()
+    with pytest.raises(RuntimeError, match=r"call eval\(\)"), merged(model.train()):
+        pass
+
+
+@torch.no_grad()
 def test_the_base_comes_back_when_something_fails_in_between() -> None:
     model = adapted()
     expected = model(IDS).logits
