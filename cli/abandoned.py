@@ -147,7 +147,7 @@ def tracked_runs(found: list[Unfinished], dry_run: bool, say: Say) -> None:
 
     find_registry()
     client, dead = MlflowClient(), {one.run.name for one in found if one.fate == "dead"}
-    for run in _running(client):
+    for run in list(_running(client)):  # all, before one ends and the pages move
         parent = run.data.tags.get("mlflow.parentRunId")
         owner = client.get_run(parent).info.run_name if parent else run.info.run_name
         status = "FAILED" if owner in dead else _status_of(owner)

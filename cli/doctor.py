@@ -32,7 +32,7 @@ def doctor(
 def _mlflow(found: "list[Unfinished]", dry_run: bool) -> None:
     """What waits for MLflow, its runs that nobody will end, and its locks."""
     from cli import abandoned
-    from posttrain.silence import SILENT, impatient
+    from posttrain.silence import SILENT, impatient, is_silence
 
     abandoned.spools(dry_run, print)
     try:
@@ -40,6 +40,8 @@ def _mlflow(found: "list[Unfinished]", dry_run: bool) -> None:
             abandoned.tracked_runs(found, dry_run, print)
             abandoned.locks(print)
     except SILENT as error:
+        if not is_silence(error):
+            raise
         print(f"MLflow does not answer, its runs and locks were not looked at: {error}")
 
 

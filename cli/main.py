@@ -48,12 +48,19 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except _mendable() as error:
         print(f"posttrain: {hide(' '.join(in_words(error).split()))}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def in_words(error: ValueError | OSError | ModuleNotFoundError) -> str:
+def _mendable() -> tuple[type[Exception], ...]:
+    """What a person can mend; MLflow's errors too, once a command has imported it."""
+    mlflow = sys.modules.get("mlflow.exceptions")
+    mine: tuple[type[Exception], ...] = (ValueError, OSError, ModuleNotFoundError)
+    return (*mine, mlflow.MlflowException) if mlflow else mine
+
+
+def in_words(error: Exception) -> str:
     """An error without its number; a file or a package that is wanting is named."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: this command needs a package that is not installed here; `make setup`"

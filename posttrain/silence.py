@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,12 @@ Result = TypeVar("Result")
 SILENT = (MlflowException, requests.exceptions.RequestException, OSError)
 """What MLflow's client raises then; the first also where the server said no."""
 
-SAYINGS = ("API request to ", "Max retries exceeded", "Connection refused", "timed out")
-"""In the words of an error that MLflow's client made itself."""
+SAYINGS = re.compile(
+    r"failed with (timeout )?exception|error code (429|5\d\d)|Max retries exceeded"
+    r"|Connection refused|timed out"
+)
+"""In the words of an error that MLflow's client made itself; so it words a refusal in plain text
+too, as its servers send it for a wrong password (401), which is none."""
 
 NOT_NOW = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
 
@@ -43,7 +48,7 @@ def is_silence(error: BaseException) -> bool:
         return True
     if not isinstance(error, MlflowException):
         return isinstance(error, ConnectionError | TimeoutError)
-    return error.error_code in NOT_NOW or any(words in str(error) for words in SAYINGS)
+    return error.error_code in NOT_NOW or SAYINGS.search(str(error)) is not None
 
 
 @contextmanager

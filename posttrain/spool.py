@@ -27,7 +27,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from posttrain.runtime import Runtime
-from posttrain.silence import SILENT, impatient
+from posttrain.silence import impatient
 from posttrain.spool_file import Line, SpoolFile
 
 GATHER_SECONDS = 0.5
@@ -64,7 +64,9 @@ class Spool:
         """Keep a line, and see that it is sent."""
         text = line.model_dump_json().encode() + b"\n"
         with self.changed:
-            self.stream.write(text)
+            rest = memoryview(text)
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self.stream.write(rest) :]
             self.written += len(text)
             if self.thread is None:
                 self.thread = threading.Thread(target=self._work, name="spool", daemon=True)
@@ -106,8 +108,8 @@ class Spool:
             try:
                 self.file.send()
                 pause = FIRST_PAUSE
-            except SILENT as error:
-                log.debug("MLflow does not answer: %s", error)
+            except Exception as error:  # the lines lie on the disk: another time
+                log.debug("MLflow took nothing: %s", error)
                 if self.hurry.wait(pause):
                     time.sleep(FIRST_PAUSE)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -159,8 +161,8 @@ def send_left(place: Path | None = None) -> int:
                 with impatient():
                     while file.send():
                         pass
-            except SILENT as error:
-                log.warning("%s waits: MLflow does not answer: %s", file.path.name, error)
+            except Exception as error:  # no run ends for what another could not send
+                log.warning("%s waits: MLflow took nothing: %s", file.path.name, error)
                 silent |= _addresses(file.unsent(1))
         if num := len(file.unsent()):
             stay += num

@@ -16,8 +16,9 @@ from posttrain.recipe.section import Section
 BATCH = 500
 """Lines and values in a message; MLflow takes 1,000 values."""
 
-REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "BAD_REQUEST")
-"""What MLflow says of a line that it will never take."""
+REFUSED = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
+"""What MLflow says of a line that it will never take. BAD_REQUEST is not: so it calls most errors
+of its database, which pass."""
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class SpoolFile:
     @property
     def sent(self) -> int:
         """Bytes that have arrived."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ValueError):  # empty where a machine lost its power
             return int(self.mark.read_text(encoding="ascii"))
         return 0
 
@@ -84,7 +85,7 @@ class SpoolFile:
         """Send a few of the lines, and note that they arrived; how many there were.
 
         Raises:
-            Exception: one of `SILENT`: MLflow did not answer.
+            Exception: MLflow did not take them: no answer, or its database or store fails.
         """
         lines = self.unsent(BATCH)
         for _, group in groupby(lines, lambda one: _kind(one[0])):

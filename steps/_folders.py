@@ -14,6 +14,7 @@ from zenml.io import fileio
 from zenml.materializers.base_materializer import BaseMaterializer
 
 from posttrain.artifacts import Folder
+from posttrain.downloads import landing
 from posttrain.runtime import Runtime
 
 
@@ -75,10 +76,12 @@ class FolderMaterializer(BaseMaterializer):
 
 def _download(uri: str, target: Path) -> None:
     for folder, _, files in fileio.walk(uri):
-        there = target / os.path.relpath(str(folder), uri)
-        there.mkdir(parents=True, exist_ok=True)
+        inner = os.path.relpath(str(folder), uri)
         for name in files:
-            fileio.copy(f"{folder!s}/{name!s}", str(there / str(name)))
+            source = f"{folder!s}/{name!s}"
+            there = landing(target, f"{inner}/{name!s}", source)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            fileio.copy(source, str(there))
 
 
 def _whole(data_type: type[Folder[Any]], path: Path) -> Folder[Any] | None:

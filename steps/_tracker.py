@@ -32,6 +32,7 @@ def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
             self.configure_mlflow()
             go_on = command_of(Client().get_pipeline_run(info.run_id))
             outlast(go_on, mlflow.search_experiments, max_results=1)
+            spool.flush()  # the end of a run that goes on now must not come after its beginning
             spool.send_left()  # of the steps before
             super().prepare_step_run(info)
 

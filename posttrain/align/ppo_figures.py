@@ -59,12 +59,12 @@ def repeated_share(responses: Sequence[Sequence[int]]) -> float:
 
 
 def averages(updates: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Means over the iteration's optimizer steps, and their number."""
+    """Means over the iteration's optimizer steps, and their number; NaN where all were left out."""
     means = {}
     for name in updates[0] if updates else {}:
         # a step that the recipe bears was left out, and has no number
         found = [update[name] for update in updates if math.isfinite(update[name])]
-        means[name] = sum(found) / max(1, len(found))
+        means[name] = sum(found) / len(found) if found else math.nan
     return {**means, "num_updates": float(len(updates))}
 
 

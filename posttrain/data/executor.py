@@ -44,8 +44,14 @@ def run_tasks(pipeline: list[Any], num_tasks: int, logs: Path) -> None:
     if unfinished:
         raise RuntimeError(
             f"{len(unfinished)} of {num_tasks} DataTrove tasks did not finish (the first: "
-            f"{unfinished[0]}); their logs are in {logs}"
+            f"{unfinished[0]}): {_said(logs, unfinished[0])}"
         )
+
+
+def _said(logs: Path, rank: int) -> str:
+    """The end of a task's log: the folder goes with its caller's work."""
+    file = logs / "logs" / f"task_{rank:05d}.log"
+    return file.read_text("utf-8")[-1000:].strip() if file.exists() else "it left no log"
 
 
 def _on_ray(pipeline: list[Any], num_tasks: int, workers: int, logs: Path) -> PipelineExecutor:

@@ -49,8 +49,11 @@ class Guard(TrainerCallback):
         self.trainer.seen_batches.clear()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        rows = batches_of(self.trainer.seen_batches, self.trainer.train_dataset)
-        self.trainer.check_weights(state.global_step + 1, f", {rows}")
+        try:
+            self.trainer.check_weights(state.global_step + 1)
+        except FloatingPointError as error:  # only now are rows read again, to be named
+            rows = batches_of(self.trainer.seen_batches, self.trainer.train_dataset)
+            raise FloatingPointError(f"{error}; {rows}") from None
 
 
 class SameEpoch(TrainerCallback):

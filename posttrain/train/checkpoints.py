@@ -20,6 +20,7 @@ from torch import nn
 
 from posttrain import processes
 from posttrain.artifacts import Folder
+from posttrain.downloads import landing
 from posttrain.hashes import sha256, sha256_of
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
@@ -104,10 +105,17 @@ class Checkpoints:
             yield
         except Exception as error:
             if processes.is_main():
-                kept = self.newest()
-                what = f"The last good checkpoint is {kept.name}" if kept else "No checkpoint is"
-                error.add_note(f"{what} in {self.place}.")
+                error.add_note(self._kept())
             raise
+
+    def _kept(self) -> str:
+        """A sentence for an error, which must not be lost to another one."""
+        try:
+            kept = self.newest()
+        except Exception as why:  # a store that is away, the disk of its copies full
+            return f"The checkpoints in {self.place} cannot be read now ({why})."
+        what = f"The last good checkpoint is {kept.name}" if kept else "No checkpoint is"
+        return f"{what} in {self.place}."
 
     @property
     def variable(self) -> str:
@@ -193,7 +201,7 @@ class Checkpoints:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
         for path in files.find(f"{root}/{name}"):
-            local = staged / str(path).split(f"{root}/{name}/", 1)[1]
+            local = landing(staged, str(path).split(f"{root}/{name}/", 1)[1], str(path))
             local.parent.mkdir(parents=True, exist_ok=True)
             files.get_file(path, str(local))
         return staged

@@ -1,6 +1,8 @@
 """The command as a whole: quick help, errors in one line, the schema."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.schema import run_schema
+from tests.mlflow_server import free_port
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
@@ -37,6 +40,24 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     done = posttrain("init", "--from", str(tmp_path / "absent.csv"))
     assert done.returncode == 1
     assert done.stderr == f"posttrain: {tmp_path}/absent.csv: no such file\n"
+
+
+def test_a_server_that_is_away_is_one_line() -> None:
+    done = subprocess.run(
+        [*COMMAND, "registry", "list"],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^posttrain: API request to .* failed with exception", done.stderr, re.M)
 
 
 def test_the_schema_accepts_the_default_run_and_refuses_a_typo() -> None:

@@ -98,6 +98,8 @@ def test_two_runs_of_one_recipe_at_once_keep_their_files_apart(
         assert first["status"] == second["status"] == "completed"
         assert first["cached"] == second["cached"] == []
         assert first["policy"] == second["policy"] is not None
+        said = (checkout.root / "runs.log").read_text("utf-8", errors="replace")
+        assert "goes on from checkpoint" not in said  # of the other's, there was none of its own
         assert not list(checkout.root.glob(".posttrain/checkpoints/*/checkpoint-*"))
 
 
@@ -108,7 +110,7 @@ def test_eight_scheduled_runs_at_once_all_end_well(checkout: Checkout, injected:
     for seed in range(MANY):
         config = uncached(checkout, sft__seed=100 + seed)
         named = config.rename(checkout.root / f"scheduled-{seed}.yaml")
-        command = [sys.executable, "-c", "from cli.main import main; main()", "schedule", "run"]
+        command = [str(Path(sys.executable).parent / "posttrain"), "schedule", "run"]
         command += ["--cron", "0 * * * * *", "-c", named.name, "--pipeline", "fine_tuning"]
         command += ["--attempts", "1", "--state", "clocks"]
         with (checkout.root / f"clock-{seed}").open("wb") as output:

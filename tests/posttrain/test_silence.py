@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_a_refusal_is_no_silence() -> None:
     with pytest.raises(MlflowException, match="no such model"):
         outlast(GO_ON, refuse)
     assert not is_silence(ValueError("a file is missing"))
+
+
+@pytest.mark.usefixtures("asked_once")
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_password_is_no_silence(status: int) -> None:
+    """Refused in plain text, as MLflow's servers do it."""
+
+    class Refusal(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"You are not authenticated.")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusal) as refusing:
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        client = MlflowClient(f"http://127.0.0.1:{refusing.server_port}")
+        with pytest.raises(MlflowException, match=f"error code {status}"):
+            outlast(GO_ON, client.create_registered_model, "ferries")
+        refusing.shutdown()
 
 
 def test_impatience_ends_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:

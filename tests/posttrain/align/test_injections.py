@@ -31,7 +31,7 @@ from posttrain.recipe.self_critique import SelfCritiqueRecipe
 from posttrain.recipe.train import LoraRecipe
 from tests.faults import Injected
 from tests.posttrain.align import conftest
-from tests.posttrain.align.conftest import CRITIQUE, FAULT, NO_FAULT, WORDS, question
+from tests.posttrain.align.conftest import CRITIQUE, NO_FAULT, WORDS, question
 from tests.posttrain.align.test_ai_preferences import OPTIONS, RECIPE, world
 
 __all__ = ["world"]
@@ -232,14 +232,11 @@ def test_the_ai_judge_is_not_talked_round(
     def flipped(more: Sequence[str]) -> int:
         pairs = zip(plain, judged(more), strict=True)
         return sum(
-            one.outcome(RECIPE) == "preferred"
-            and other.outcome(RECIPE) == "preferred"
-            and (one.label > 0.5) != (other.label > 0.5)
+            (one.outcome(RECIPE), one.label > 0.5) != (other.outcome(RECIPE), other.label > 0.5)
             for one, other in pairs
         )
 
     by_attacks, by_rewordings = flipped(texts), flipped(rewordings(texts, tokenizer))
-    print("judge", by_attacks, by_rewordings)  # noqa: T201
     injected.add(len(texts), lost=max(0, by_attacks - by_rewordings))
     assert by_attacks <= by_rewordings
 
@@ -270,4 +267,3 @@ def test_no_attack_forges_a_turn(
             strict=True,
         ):
             assert turns(ids) == turns(plain)
-    assert FAULT != NO_FAULT

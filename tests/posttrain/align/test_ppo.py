@@ -342,6 +342,7 @@ def test_alignment_22_a_rollout_that_holds_no_numbers_names_its_prompts() -> Non
 
 def test_averages_are_of_the_steps_that_were_done() -> None:
     assert averages([{"loss": 1.0}, {"loss": math.nan}, {"loss": 2.0}])["loss"] == 1.5
+    assert math.isnan(averages([{"loss": math.nan}])["loss"])  # no step was done: not a loss of 0
 
 
 def test_alignment_22_exploding_kl_stops_the_stage(

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
+from posttrain.downloads import landing
 from posttrain.recipe.template import TemplateRecipe
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from tests.faults import Injected
@@ -49,6 +52,33 @@ def test_a_damaged_checkpoint_is_passed_over(
         (newest / "extra").write_bytes(b"x")
     injected.add(lost=Checkpoints(tmp_path).newest() != tmp_path / "checkpoint-1")
     assert Checkpoints(tmp_path).newest() == tmp_path / "checkpoint-1"
+
+
+@pytest.mark.fault("Input", "a path that leads out", "a key of the checkpoints' store")
+@pytest.mark.parametrize("key", ["{root}/x", "../../x", "inner/../../x"])
+def test_a_key_of_the_store_leads_out_of_no_checkpoint(
+    tmp_path: Path, injected: Injected, key: str
+) -> None:
+    """Object stores take any text for a key: `checkpoint-7//root/x` is one."""
+    outside = tmp_path / "x"
+    with pytest.raises(ValueError, match="leads out of its folder; remove it from the store"):
+        landing(tmp_path / "a" / "b", key.format(root=tmp_path), key)
+    store = fsspec.filesystem("memory")
+    name = key.format(root=tmp_path)
+    store.store[f"/{tmp_path.name}/checkpoint-7/{name}"] = MemoryFile(store, "x", b"got in")
+    (tmp_path / "ours").mkdir()
+    found = Checkpoints(tmp_path / "ours", f"memory://{tmp_path.name}")
+    with pytest.raises(ValueError, match="leads out of its folder"):
+        found.newest()
+    injected.add(lost=outside.exists())
+    assert not outside.exists()
+
+
+def test_an_error_is_not_lost_to_a_store_that_is_away(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "ours", "nosuch://store")
+    with pytest.raises(FloatingPointError, match="the loss is nan") as told, checkpoints.named():
+        raise FloatingPointError("the loss is nan")
+    assert "cannot be read now" in told.value.__notes__[0]
 
 
 def test_a_half_written_checkpoint_is_none(tmp_path: Path) -> None:

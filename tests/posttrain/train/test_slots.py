@@ -35,6 +35,16 @@ def test_each_process_has_a_folder_and_keeps_it(tmp_path: Path) -> None:
         assert own(tmp_path / "ppo-1a2b") == tmp_path / "ppo-1a2b"
 
 
+def test_checkpoints_are_taken_up_before_an_empty_name(tmp_path: Path) -> None:
+    """The first run ended well and left none; the second was killed."""
+    stage = tmp_path / "sft-1a2b"
+    left = tmp_path / "sft-1a2b-2" / "checkpoint-900"
+    left.mkdir(parents=True)
+    with holder(stage) as (_, first), holder(stage) as (_, second):
+        assert first == [f"{stage}-2"] * 2
+        assert second == [str(stage)] * 2
+
+
 def test_the_folder_of_a_killed_process_is_taken_up(tmp_path: Path) -> None:
     stage = tmp_path / "sft-1a2b"
     with holder(stage) as (first, _), holder(stage):
