@@ -79,7 +79,8 @@ def folder(source: str, field: str) -> Path | None:
     """A folder below a root, its files too; None where `source` is no folder here.
 
     Raises:
-        ValueError: the folder or a file in it leads elsewhere, or is a device or a pipe.
+        ValueError: the folder or a file in it leads elsewhere, or is a device, a pipe or a link to
+            another folder.
     """
     path = Path(source)
     if not is_there(path) or not path.is_dir():
@@ -87,6 +88,8 @@ def folder(source: str, field: str) -> Path | None:
     check(path, field)
     for one in sorted(path.rglob("*")):
         check(one, field)
+        if one.is_symlink() and one.is_dir():  # which rglob does not enter
+            raise ValueError(f"{field}: {one} is a link to a folder; put the folder itself there")
         if not (one.is_dir() or one.is_file()):
             raise ValueError(f"{field}: {one} is neither a file nor a folder; take it away")
     return path

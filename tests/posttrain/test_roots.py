@@ -193,6 +193,17 @@ def test_a_base_with_a_file_from_elsewhere_is_refused(
         find(BaseModelRecipe(source="model"))
 
 
+def test_a_folder_of_a_base_is_no_link(inside: Path, base: BaseModel) -> None:
+    """Below a root itself, and behind it what may lead elsewhere."""
+    folder = shutil.copytree(base.path / "weights", inside / "model")
+    shutil.copytree(base.path / "tokenizer", folder, dirs_exist_ok=True)
+    (inside / "beside").mkdir()
+    (inside / "beside" / "vocab.txt").symlink_to("../../elsewhere/secret.txt")
+    (folder / "more").symlink_to("../beside")
+    with pytest.raises(ValueError, match=r"base_model\.source: .*more is a link to a folder"):
+        find(BaseModelRecipe(source="model"))
+
+
 def test_weights_that_an_index_finds_elsewhere_are_refused(inside: Path, base: BaseModel) -> None:
     folder = shutil.copytree(base.path / "weights", inside / "model")
     shutil.copytree(base.path / "tokenizer", folder, dirs_exist_ok=True)
