@@ -70,7 +70,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(
     elsewhere.write_text(yaml.safe_dump(values), encoding="utf-8")
     for words in (
         ["zenml", "pipeline", "run", "pipelines.fine_tuning.fine_tuning", "-c", str(elsewhere)],
-        ["posttrain", "check", str(elsewhere)],
+        ["posttrain", "check", "-c", str(elsewhere)],
     ):
         done = subprocess.run(
             [str(Path(sys.executable).parent / words[0]), *words[1:]],
