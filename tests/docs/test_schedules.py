@@ -71,7 +71,7 @@ def test_compose_takes_the_service(tmp_path: Path) -> None:
 def test_the_service_installs_what_the_makefile_does() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert f"SLIM := {CLOCK['image']}\n" in makefile
-    (installed,) = re.findall(r"-e '\.\[([\w,]+)\]'", CLOCK["command"][0])
+    (installed,) = re.findall(r"locked/install\.py --extras ([\w,]+)", CLOCK["command"][0])
     (extras,) = re.findall(r"^EXTRAS := (\S+)$", makefile, re.M)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(installed.split(",")) == set(extras.split(",")) - {"k8s", "dev"}
