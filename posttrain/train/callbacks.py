@@ -9,7 +9,7 @@ from transformers import ProgressCallback, TrainerCallback
 from posttrain import processes
 from posttrain.progress import seconds_between
 from posttrain.tracking import Curves
-from posttrain.train.finite import batches_of
+from posttrain.train.finite import bad_weight, batches_of
 from posttrain.train.interrupt import Interruption
 
 if TYPE_CHECKING:
@@ -49,11 +49,10 @@ class Guard(TrainerCallback):
         self.trainer.seen_batches.clear()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        try:
-            self.trainer.check_weights(state.global_step + 1)
-        except FloatingPointError as error:  # only now are rows read again, to be named
+        if bad_weight(self.trainer.trained()) is not None:
+            # only then are the rows read again, to be named
             rows = batches_of(self.trainer.seen_batches, self.trainer.train_dataset)
-            raise FloatingPointError(f"{error}; {rows}") from None
+            self.trainer.check_weights(state.global_step + 1, f", {rows}")
 
 
 class SameEpoch(TrainerCallback):
