@@ -32,12 +32,12 @@ RUN python3 -c 'import ensurepip' || { apt-get update && \
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
-ENV PIP_CACHE_DIR=/tmp/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_PROGRESS_BAR=off
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 COPY --from=pins /pins/step.txt /pins/constraints.txt /pins/
 COPY --from=pins /pins/locked /pins/locked/
 RUN /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 --no-compile \
-      --file /pins/step.txt && rm -rf /tmp/pip && \
+      --file /pins/step.txt && \
     rm -rf /opt/venv/lib/python3*/site-packages/pandas/tests && \
     { /opt/venv/bin/python3 -m compileall -q -j 0 /opt/venv || true; }
 
@@ -46,7 +46,7 @@ FROM step AS libraries
 COPY --from=pins /pins/libraries.txt /pins/
 RUN touch /pins/begun && \
     /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 --no-compile \
-      --file /pins/libraries.txt && rm -rf /tmp/pip && \
+      --file /pins/libraries.txt && \
     find /opt/venv -name '*.py' -cnewer /pins/begun > /pins/new.txt && \
     { /opt/venv/bin/python3 -m compileall -q -j 0 -i /pins/new.txt || true; } && \
     mkdir /added && find /opt/venv ! -type d -cnewer /pins/begun \

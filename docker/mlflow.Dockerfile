@@ -19,11 +19,12 @@ FROM ${BASE} AS libraries
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_FIND_LINKS
+ENV PIP_NO_CACHE_DIR=1
 COPY --from=pins /pins/requirements.txt /pins/constraints.txt /pins/
 COPY --from=pins /pins/locked /pins/locked/
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv && \
     /opt/pip/bin/python3 /pins/locked/install.py --python /opt/venv/bin/python3 \
-      --file /pins/requirements.txt && rm -rf /root/.cache/pip
+      --file /pins/requirements.txt
 
 FROM ${BASE}
 RUN groupadd --gid 10001 posttrain && \

@@ -59,7 +59,7 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_a_key_of_the_store_leads_out_of_no_checkpoint(
     tmp_path: Path, injected: Injected, key: str
 ) -> None:
-    """Object stores take any text for a key: `checkpoint-7//root/x` is one."""
+    """Object stores take any text for a key: `checkpoint-7//x` is one."""
     outside = tmp_path / "x"
     with pytest.raises(ValueError, match="leads out of its folder; remove it from the store"):
         landing(tmp_path / "a" / "b", key.format(root=tmp_path), key)
