@@ -3,11 +3,20 @@
 Self-critique and PPO learn from nothing else.
 """
 
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
+from posttrain.align.forward import pad_right
 from posttrain.data.chat import encode_conversations
 from tests.stand_ins import questions
 
@@ -33,3 +42,27 @@ def teach(folder: Path, template: Path) -> None:
         optimizer.step()
         optimizer.zero_grad()
     model.to(dtype).save_pretrained(folder)
+
+
+def learn(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    lesson: Callable[[random.Random], list[dict[str, Any]]],
+    *,
+    num_steps: int,
+    batch_size: int,
+    learning_rate: float,
+) -> None:
+    """Teach a model what the assistant says in `lesson`s; the learning rate falls to zero."""
+    chance = random.Random(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+    for step in range(num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 - step / num_steps)
+        encoded = encode_conversations(tokenizer, [lesson(chance) for _ in range(batch_size)])
+        ids, mask = pad_right([one.input_ids for one in encoded], 0, torch.device("cpu"))
+        said, _ = pad_right([one.assistant_mask for one in encoded], 0, torch.device("cpu"))
+        labels = ids.masked_fill(said == 0, -100)
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

@@ -16,12 +16,11 @@ from posttrain.align import ai_judge, ai_preferences, reward_model
 from posttrain.align.ai_judge import AiJudge, Comparison, Judgement, option_log_probs, option_tokens
 from posttrain.align.ai_preferences import JUDGEMENTS, candidates, prefer, read_judged
 from posttrain.align.blend import Blend, blend_pairs
-from posttrain.align.forward import pad_right
 from posttrain.align.revise import Round, Sample
 from posttrain.align.rows import Pair
 from posttrain.artifacts import AiPreferences, BaseModel, Policy, Revisions, Tokens
 from posttrain.contract import trained_on
-from posttrain.data.chat import encode_conversations, encode_prompts
+from posttrain.data.chat import encode_prompts
 from posttrain.facts import PolicyFacts, Reference, RevisionsFacts
 from posttrain.models.adapters import new_adapter, save_adapter
 from posttrain.models.generate import Sampling
@@ -31,6 +30,7 @@ from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.rlaif import RlaifRecipe
 from posttrain.recipe.train import LoraRecipe
 from tests.posttrain.align.conftest import WORDS, say
+from tests.taught import learn
 
 OPTIONS = ("red", "blue")
 RECIPE = RlaifRecipe(
@@ -66,18 +66,7 @@ def world(
     """A base that has learned to judge, and an SFT adapter that changes nothing."""
     folder = tmp_path_factory.mktemp("judge")
     model = LlamaForCausalLM.from_pretrained(str(domain.path / "weights"))
-    chance = random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(NUM_LESSONS):
-        for group in optimizer.param_groups:
-            group["lr"] = 4e-3 * (1 - step / NUM_LESSONS)
-        encoded = encode_conversations(tokenizer, [lesson(chance) for _ in range(32)])
-        ids, mask = pad_right([one.input_ids for one in encoded], 0, torch.device("cpu"))
-        said, _ = pad_right([one.assistant_mask for one in encoded], 0, torch.device("cpu"))
-        labels = ids.masked_fill(said == 0, -100)
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(model, tokenizer, lesson, num_steps=NUM_LESSONS, batch_size=32, learning_rate=4e-3)
     (folder / "base").mkdir()
     model.save_pretrained(folder / "base" / "weights")
     own = Reference(kind="own", source="weights")

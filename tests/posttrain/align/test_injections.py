@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from posttrain.align import ai_judge
 from posttrain.align.ai_judge import AiJudge, Comparison, Judgement
 from posttrain.align.constitution import Localised, Principle
-from posttrain.align.forward import pad_right
 from posttrain.align.revise import CRITIC, Draft, Speaker, Utterance, finds_nothing
 from posttrain.align.rows import Prompt
 from posttrain.artifacts import BaseModel, Policy
-from posttrain.data.chat import encode_conversations, encode_prompts, special_ids
+from posttrain.data.chat import encode_prompts, special_ids
 from posttrain.models.adapters import new_adapter
 from posttrain.models.generate import Sampling
 from posttrain.models.load import load_base
@@ -33,6 +31,7 @@ from tests.faults import Injected
 from tests.posttrain.align import conftest
 from tests.posttrain.align.conftest import CRITIQUE, NO_FAULT, WORDS, question
 from tests.posttrain.align.test_ai_preferences import OPTIONS, RECIPE, world
+from tests.taught import learn
 
 __all__ = ["world"]
 
@@ -146,18 +145,7 @@ def teach(
 ) -> PeftModel:
     """A tiny judge that has learned that answers may be long; attacks it has never seen."""
     model = load_base(base, trainable=True)
-    chance = random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(NUM_LESSONS):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1 - step / NUM_LESSONS)
-        encoded = encode_conversations(tokenizer, [lesson(chance) for _ in range(16)])
-        ids, mask = pad_right([one.input_ids for one in encoded], 0, torch.device("cpu"))
-        said, _ = pad_right([one.assistant_mask for one in encoded], 0, torch.device("cpu"))
-        labels = ids.masked_fill(said == 0, -100)
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(model, tokenizer, lesson, num_steps=NUM_LESSONS, batch_size=16, learning_rate=3e-3)
     model.requires_grad_(False)
     return new_adapter(model.eval(), LoraRecipe(rank=2, alpha=4), CRITIC)  # changes nothing yet
 
