@@ -25,7 +25,7 @@ def read(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not there, is no YAML, has no recipe, or a value where keys are wanted.
     """
-    from posttrain.yaml_file import read_yaml
+    from posttrain.settings_file import read_yaml
 
     content = read_yaml(file)
     parameters = content.get("parameters") if isinstance(content, dict) else None

@@ -23,9 +23,10 @@ def sbom(
 
     from posttrain.installed import debian_packages, python_packages
     from posttrain.sbom import Installed, of_packages
+    from posttrain.settings_file import read_text
 
     if packages:
-        installed = Installed.model_validate_json(packages.read_bytes())
+        installed = Installed.model_validate_json(read_text(packages))
     else:
         here = {"python": python_packages(), "debian": debian_packages()}
         installed = Installed.model_validate(here)
@@ -51,8 +52,9 @@ def licences(
     """Check the licence of each installed package against those that pyproject.toml allows."""
     from posttrain.dependency_licences import Rules, refused
     from posttrain.installed import python_packages
+    from posttrain.settings_file import read_text
 
-    tool = tomllib.loads(rules.read_text("utf-8")).get("tool")
+    tool = tomllib.loads(read_text(rules)).get("tool")
     table = tool.get("licences") if isinstance(tool, dict) else None
     if table is None:
         raise ValueError(f"{rules} has no table tool.licences")

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from posttrain import roots
 from posttrain.recipe.section import Section
-from posttrain.yaml_file import read_yaml
+from posttrain.settings_file import read_yaml
 
 Language = Literal["ko", "en"]
 

@@ -272,6 +272,8 @@ def test_no_command_is_left_out() -> None:
         (["schema", "--out", "/dev/full"], "posttrain: cannot be read or written: No space left"),
         (["schema", "--out", "x" * 300], "cannot be read or written: File name too long"),
         (["check", "-c", "\udcff.yaml"], r"posttrain: \udcff.yaml: no such file"),
+        (["licences", "--rules", "/dev/full"], "posttrain: /dev/full: no such file"),  # has no end
+        (["sbom", "--packages", "/dev/full"], "posttrain: /dev/full: no such file"),
         (["schedule", "list"], "this command needs a package that is not installed here"),
     ],
 )

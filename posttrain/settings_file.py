@@ -1,4 +1,4 @@
-"""A YAML file that a person wrote, or somebody gave to one: read, or refused in words."""
+"""A file of settings that a person wrote, or was given: read, or refused in words."""
 
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,35 @@ MOST_VALUES = 200_000
 """Values with every reference (`*name`) written out: a few lines of them can stand for billions."""
 
 
-def read_yaml(file: Path) -> Any:
-    """The content of a file of YAML.
+def read_text(file: Path) -> str:
+    """The text of a file of settings.
 
     Raises:
-        ValueError: it is not there, too long, no UTF-8, no YAML, nested too deeply, or refers to
-            itself or to far too much.
+        ValueError: it is not there, no file (a device may have no end), too long, or no UTF-8.
     """
     try:
         if not file.is_file():
             raise ValueError(f"{file}: no such file")
         if file.stat().st_size > MOST_BYTES:
             raise ValueError(
-                f"{file}: has {file.stat().st_size:,} bytes, and a YAML of settings may have "
+                f"{file}: has {file.stat().st_size:,} bytes, and a file of settings may have "
                 f"{MOST_BYTES:,}; data belongs into files of their own"
             )
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: is not UTF-8 ({error}); save it as UTF-8") from error
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror or error}") from error
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a file of YAML.
+
+    Raises:
+        ValueError: as `read_text`; or it is no YAML, nested too deeply, or refers to itself or to
+            far too much.
+    """
+    text = read_text(file)
     try:
         content = yaml.safe_load(text)
         num_values = _expanded(content, {}, set())
