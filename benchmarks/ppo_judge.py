@@ -106,7 +106,7 @@ class Judge:
                 self.sampling.pad_id,
                 model.device,
             )
-            hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+            hidden_ND = hidden_states(model, batch.ids_BS)[batch.predicts_BS]
             log_prob_N = log_probs(model, hidden_ND, batch.token_N, self.sampling.temperature)
             parts = log_prob_N.split([len(responses[i]) for i in indices])
             found[indices] = torch.stack([part.sum() for part in parts])

@@ -181,7 +181,7 @@ def option_log_probs(
         for indices in like_lengths([len(ids) for ids in asked], batch_size, owner.device):
             chosen = [asked[index] for index in indices]
             ids_BS, mask_BS = pad_right(chosen, pad, owner.device)
-            hidden_BD = last_real(hidden_states(model, ids_BS, mask_BS), mask_BS)
+            hidden_BD = last_real(hidden_states(model, ids_BS), mask_BS)
             log_prob_BV = torch.log_softmax(logits(owner, hidden_BD).float(), dim=-1)
             found_B2[indices] = log_prob_BV[:, list(options)].cpu()
     return found_B2

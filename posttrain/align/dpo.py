@@ -176,7 +176,7 @@ def sequence_log_probs(
         for indices in like_lengths(lengths, recipe.forward_batch_size, model.device):
             chosen = [responses[index] for index in indices]
             batch = collate([prompts[index] for index in indices], chosen, pad, model.device)
-            hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+            hidden_ND = hidden_states(model, batch.ids_BS)[batch.predicts_BS]
             log_prob_N = log_probs(model, hidden_ND, batch.token_N, 1.0)
             rows = log_prob_N.split([len(row) for row in chosen])
             found[indices] = torch.stack([row.sum() for row in rows]).cpu()

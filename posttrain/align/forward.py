@@ -7,7 +7,7 @@ Shapes: B sequences, S positions (prompt and response), N real response tokens o
 by row), D width, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -34,7 +34,6 @@ class Batch:
     """Prompts and their responses as one right-padded rectangle."""
 
     ids_BS: Tensor
-    mask_BS: Tensor
     predicts_BS: Tensor
     """True at positions whose next token is a token of the response."""
 
@@ -52,11 +51,11 @@ def collate(
 ) -> Batch:
     """Pad on the right: a row is prompt and response without a gap, its position ids from 0."""
     rows = [[*prompt, *response] for prompt, response in zip(prompts, responses, strict=True)]
-    ids_BS, mask_BS = pad_right(rows, pad_id, device)
+    ids_BS, _ = pad_right(rows, pad_id, device)
     start_B1 = torch.tensor([[len(prompt) - 1] for prompt in prompts], device=device)
     end_B1 = torch.tensor([[len(row) - 1] for row in rows], device=device)
     position_S = torch.arange(ids_BS.shape[1], device=device)
-    return Batch(ids_BS, mask_BS, (position_S >= start_B1) & (position_S < end_B1))
+    return Batch(ids_BS, (position_S >= start_B1) & (position_S < end_B1))
 
 
 def pad_right(
@@ -92,11 +91,13 @@ def like_lengths(lengths: Sequence[int], size: int, device: torch.device) -> lis
     return batches[::-1]
 
 
-def hidden_states(
-    model: PreTrainedModel | PeftModel, ids_BS: Tensor, mask_BS: Tensor | None
-) -> Tensor:
-    """Last hidden states (B, S, D), after the final norm, under the active adapter."""
-    output = causal(model).base_model(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False)
+def hidden_states(model: PreTrainedModel | PeftModel, ids_BS: Tensor) -> Tensor:
+    """Last hidden states (B, S, D), after the final norm, under the active adapter.
+
+    Padding stands on the right, where no real token looks: no mask is needed, and without one
+    attention is causal by its kernel, in half the time. What stands at padding has no meaning.
+    """
+    output = causal(model).base_model(input_ids=ids_BS, use_cache=False)
     hidden_BSD: Tensor = output.last_hidden_state
     return hidden_BSD
 
@@ -110,14 +111,40 @@ def log_probs(
     """
     owner = causal(model)
 
-    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> Tensor:
-        return token_log_probs(logits(owner, hidden_CD), token_C, temperature)
+    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, ...]:
+        return (token_log_probs(logits(owner, hidden_CD), token_C, temperature),)
 
+    return _by_chunks(owner, hidden_ND, token_N, of_chunk)[0]
+
+
+def log_probs_and_hits(
+    model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same at temperature 1, and of each token whether no other is likelier."""
+    owner = causal(model)
+
+    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, ...]:
+        logits_CV = logits(owner, hidden_CD)
+        with torch.no_grad():
+            hit_C = logits_CV.gather(-1, token_C[:, None]).squeeze(-1) >= logits_CV.amax(-1)
+        return token_log_probs(logits_CV, token_C, 1.0), hit_C
+
+    log_prob_N, hit_N = _by_chunks(owner, hidden_ND, token_N, of_chunk)
+    return log_prob_N, hit_N
+
+
+def _by_chunks(
+    owner: PreTrainedModel,
+    hidden_ND: Tensor,
+    token_N: Tensor,
+    of_chunk: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+) -> tuple[Tensor, ...]:
     size = _chunk_size(owner)
     if len(token_N) <= size:
         return of_chunk(hidden_ND, token_N)
     chunks = zip(hidden_ND.split(size), token_N.split(size), strict=True)
-    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks])
+    parts = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 @torch.no_grad()
@@ -157,7 +184,7 @@ def check_head(model: PreTrainedModel | PeftModel) -> None:
     """
     owner = causal(model)
     ids = torch.arange(2, 6, device=owner.device)[None]
-    ours = logits(owner, hidden_states(owner, ids, torch.ones_like(ids))).float()
+    ours = logits(owner, hidden_states(owner, ids)).float()
     theirs = owner(input_ids=ids, use_cache=False).logits.float()
     gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-6))
     if gap > HEAD_TOLERANCE:

@@ -194,7 +194,7 @@ def policy_reader(actors: Actors) -> Reader:
     """Log-probability at the sampling temperature."""
 
     def read(batch: Batch) -> tuple[Tensor, ...]:
-        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        hidden_ND = hidden_states(actors.model, batch.ids_BS)[batch.predicts_BS]
         return (log_probs(actors.model, hidden_ND, batch.token_N, actors.sampling.temperature),)
 
     return read
@@ -204,7 +204,7 @@ def watching_reader(actors: Actors) -> Reader:
     """The same without gradients, and the entropy."""
 
     def read(batch: Batch) -> tuple[Tensor, ...]:
-        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        hidden_ND = hidden_states(actors.model, batch.ids_BS)[batch.predicts_BS]
         temperature = actors.sampling.temperature
         return log_probs_and_entropies(actors.model, hidden_ND, batch.token_N, temperature)
 
@@ -215,7 +215,7 @@ def value_reader(actors: Actors) -> Reader:
     """Value of the state before each token."""
 
     def read(batch: Batch) -> tuple[Tensor, ...]:
-        hidden_ND = hidden_states(actors.model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        hidden_ND = hidden_states(actors.model, batch.ids_BS)[batch.predicts_BS]
         return (actors.value_head(hidden_ND),)
 
     return read

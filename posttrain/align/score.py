@@ -89,7 +89,7 @@ def raw_scores(
     model: PreTrainedModel | PeftModel, head: ScoreHead, ids_BS: Tensor, mask_BS: Tensor
 ) -> Tensor:
     """Scores (B) under the active adapter, not centred, with gradients."""
-    score_B: Tensor = head(last_real(hidden_states(model, ids_BS, mask_BS), mask_BS))
+    score_B: Tensor = head(last_real(hidden_states(model, ids_BS), mask_BS))
     return score_B
 
 

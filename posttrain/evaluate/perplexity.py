@@ -117,11 +117,11 @@ def _windows(source: int, text: Scored, recipe: EvaluationRecipe) -> Iterator[_W
 def _losses(model: PreTrainedModel, batch: Sequence[_Window]) -> list[float]:
     """Sum of the losses of each window's counted tokens, in nats."""
     longest = max(len(one.input_ids) for one in batch)
-    # right-padded: under causal attention nothing real sees what follows it, so the mask is full
+    # right-padded: under causal attention nothing real sees what follows it
     ids_BT = torch.tensor([_padded(one.input_ids, longest, 0) for one in batch])
     counts_BT = torch.tensor([_padded(one.counts, longest, False) for one in batch])
     ids_BT, counts_BT = ids_BT.to(model.device), counts_BT.to(model.device)
-    hidden_BTD = hidden_states(model, ids_BT, torch.ones_like(ids_BT))
+    hidden_BTD = hidden_states(model, ids_BT)
     losses_BT = torch.zeros(ids_BT.shape, dtype=torch.float64, device=model.device)
     picked = counts_BT[:, 1:].nonzero()
     size = max(1, MAX_LOGITS // causal(model).config.get_text_config().vocab_size)

@@ -14,6 +14,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from posttrain.models.packed_attention import attend_within_sequences
+
 IGNORED = -100
 
 
@@ -22,7 +24,8 @@ class PackedCollator:
     """Batches rows of `input_ids`, `lengths` and, where not every token is supervised, `labels`.
 
     Rows are padded to the longest; the padding is a sequence of its own, and masked. With
-    `flatten` the rows become one: FlashAttention tells packed sequences apart in a single row only.
+    `flatten` the rows become one: FlashAttention, and ours on a CPU, tell packed sequences apart in
+    a single row only.
     """
 
     pad_id: int
@@ -65,9 +68,13 @@ class PackedCollator:
 def packed_collator(
     model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerFast
 ) -> PackedCollator:
-    """The collator for a model's kind of attention. Any id may pad: masks come from lengths."""
+    """The collator for a model's kind of attention, which on a CPU becomes that of packed rows.
+
+    Any id may pad: masks come from lengths.
+    """
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return PackedCollator(pad, flatten="flash" in str(model.config._attn_implementation))
+    flatten = attend_within_sequences(model) or "flash" in str(model.config._attn_implementation)
+    return PackedCollator(pad, flatten)
 
 
 def _width(row: Mapping[str, Any]) -> int:

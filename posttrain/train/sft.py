@@ -29,6 +29,7 @@ from posttrain.tracking import RESULT, Curves, log_figures, log_parameters
 from posttrain.train.callbacks import EVAL_LOSS
 from posttrain.train.checkpoints import Checkpoints, checkpoints_of
 from posttrain.train.collate import IGNORED, packed_collator
+from posttrain.train.cpu_head import add_cpu_head
 from posttrain.train.held_out import HeldOutTrainer
 from posttrain.train.trainer import arguments
 
@@ -46,6 +47,7 @@ class SftTrainer(HeldOutTrainer, SFTTrainer):
     def __init__(self, model: PreTrainedModel | PeftModel, **more: Any) -> None:
         given = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **more)
+        add_cpu_head(model.get_base_model() if isinstance(model, PeftModel) else model)
         for name, parameter in model.named_parameters():
             if name in given and parameter.dtype != given[name].dtype:
                 parameter.data = given[name].to(parameter.device)

@@ -63,7 +63,7 @@ def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
     monkeypatch.setattr(forward, "MAX_LOGITS", max_logits)
     model = tiny(family)
     batch = collate(PROMPTS, RESPONSES, pad_id=1, device=CPU)  # the end token pads: no matter
-    hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+    hidden_ND = hidden_states(model, batch.ids_BS)[batch.predicts_BS]
     log_prob_N, entropy_N = log_probs_and_entropies(
         model, hidden_ND, batch.token_N, temperature=0.7
     )
@@ -85,7 +85,7 @@ def test_chunks_give_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(forward, "MAX_LOGITS", max_logits)
         model = tiny("llama")
         batch = collate(PROMPTS, RESPONSES, pad_id=0, device=CPU)
-        hidden_ND = hidden_states(model, batch.ids_BS, batch.mask_BS)[batch.predicts_BS]
+        hidden_ND = hidden_states(model, batch.ids_BS)[batch.predicts_BS]
         log_probs(model, hidden_ND, batch.token_N, temperature=1.0).sum().backward()
         gradients.append([weight.grad for weight in model.parameters()])
     for whole, chunked in zip(*gradients, strict=True):
@@ -99,7 +99,6 @@ def test_a_batch_marks_what_predicts_the_response_and_nothing_else() -> None:
         [1, 1, 1, 1, 0],
         [0, 0, 0, 1, 0],
     ]
-    assert batch.mask_BS.sum(-1).tolist() == [5, 5, 5]
 
 
 def test_like_lengths_takes_each_once_and_the_longest_first() -> None:

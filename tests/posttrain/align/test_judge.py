@@ -82,9 +82,9 @@ def test_it_starts_as_the_base_with_sft_merged_in(domain: BaseModel, assistant: 
     ids_BS, mask_BS = pad_right([[5, 6, 1], [7, 8, 9, 1]], 0, CPU)
     with torch.no_grad():
         assert not judge(ids_BS, mask_BS).any()
-        found = hidden_states(judge.model, ids_BS, mask_BS)
-        sft = hidden_states(load_policy(domain, assistant), ids_BS, mask_BS)
-        base = hidden_states(load_base(domain), ids_BS, mask_BS)
+        found = hidden_states(judge.model, ids_BS)
+        sft = hidden_states(load_policy(domain, assistant), ids_BS)
+        base = hidden_states(load_base(domain), ids_BS)
     assert_close(found, sft, rtol=0, atol=1e-5)
     assert not torch.allclose(found, base, atol=1e-2)
 
