@@ -30,8 +30,8 @@ GATE, REASONS, OUTCOMES_TAG, POLICY = "gate", "gate_reasons", "gate_outcomes", "
 
 EVERY_RULE = "every rule of the gate holds"
 RULES_FAIL = "the gate's rules fail"
-ATTEMPTS = 5
-"""How often to judge anew because others promoted meanwhile."""
+ATTEMPTS = 100
+"""How often to judge because others promoted meanwhile: each of so many rivals may win once."""
 
 
 def promote(

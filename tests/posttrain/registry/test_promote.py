@@ -1,15 +1,17 @@
 """The champion alias moves by the rules alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from posttrain.artifacts import BaseModel
 from posttrain.recipe.promotion import Comparison, Limit, PromotionRecipe
+from posttrain.registry import promote as promotion_of
 from posttrain.registry.by_hand import Refused, judge_again, promote_judged
 from posttrain.registry.promote import promote
-from posttrain.registry.promotions import history, reject, roll_back
+from posttrain.registry.promotions import history, move, reject, roll_back
 from tests import samples
 from tests.posttrain.registry.versions_of import aliases, registered
 
@@ -39,6 +41,27 @@ def test_a_better_one_takes_over(registry: MlflowClient, base: BaseModel) -> Non
     promotion = promote(*registered(base, 0.95), GATE)
     assert (promotion.promoted, promotion.previous_champion) == (True, 1)
     assert aliases(registry) == {"challenger": 2, "champion": 2, "previous": 1}
+
+
+def test_it_is_judged_anew_however_many_are_promoted_meanwhile(
+    registry: MlflowClient, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that the clock started beside nine others; each wins while it judges."""
+    version, evaluation = registered(base, 0.95)
+    rivals = [registered(base, 0.9 + number / 1_000)[0].version for number in range(9)]
+    examine, judged = promotion_of.examine, []
+
+    def and_be_late(*given: Any) -> Any:
+        found = examine(*given)
+        judged.append(given[-1])
+        if rivals:
+            move(registry, "museum", rivals.pop(0), action="promote", who="a run", why="it passed")
+        return found
+
+    monkeypatch.setattr(promotion_of, "examine", and_be_late)
+    assert promote(version, evaluation, GATE).promoted
+    assert judged == [None, *range(2, 11)]
+    assert aliases(registry) == {"challenger": 10, "champion": 1, "previous": 10}
 
 
 def test_a_worse_one_is_refused_with_figures(registry: MlflowClient, base: BaseModel) -> None:
