@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench_table import Results, RowFound, decayed, table
+from benchmarks.bench_table import Results, RowFound, decayed, gpu_table, table
 from benchmarks.harness import Bench, Row, all_rows, measure
-from benchmarks.machine import machine
+from benchmarks.machine import Machine, machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "bench.json"
@@ -41,17 +41,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = read(asked.out)
     if asked.check and before is None:
         parser.error(f"{asked.out} is not there to be compared with; `make bench` writes it")
+    here = machine()
+    joins = bool(asked.rows) and not (asked.check or asked.quick)
+    if joins and before is not None and before.machine != here:
+        parser.error(
+            f"{asked.out}: measured on another machine, or with other versions; run all rows, or "
+            "name another file by --out"
+        )
     rows = {}
     with tempfile.TemporaryDirectory(prefix="posttrain-bench-") as folder:
         for name in asked.rows or known:
             rows[name] = run(known[name], Path(folder), asked.quick, asked.turns)
             print(table({name: rows[name]}), flush=True)
-    print(table(rows))
+    print(table(rows), gpu_table(), sep="\n\n")
     if asked.check and before is not None:
         if worse := decayed(before.rows, rows):
             sys.exit("decayed: " + "; ".join(worse))
     elif not asked.quick:
-        write(before, rows, asked.out, whole=not asked.rows)
+        write(before if joins else None, here, rows, asked.out)
 
 
 def run(row: Row, folder: Path, quick: bool, num_turns: int | None = None) -> RowFound:
@@ -61,6 +68,7 @@ def run(row: Row, folder: Path, quick: bool, num_turns: int | None = None) -> Ro
     CACHE.mkdir(parents=True, exist_ok=True)
     for name in ("work", "checkpoints", "cache"):
         os.environ[f"POSTTRAIN_{name.upper()}"] = str(own / name)
+    os.environ["POSTTRAIN_ROOTS"] = str(folder)  # a row's data lie there
     os.environ |= {"POSTTRAIN_THREADS": str(THREADS), "OMP_NUM_THREADS": str(THREADS)}
     prepared = row.prepare(Bench(own, CACHE, quick))
     return RowFound.of(row, prepared, measure(row, prepared, quick, num_turns))
@@ -71,21 +79,10 @@ def read(file: Path) -> Results | None:
     return Results.model_validate_json(file.read_bytes()) if file.exists() else None
 
 
-def write(before: Results | None, rows: dict[str, RowFound], file: Path, whole: bool) -> None:
-    """Write the results; some rows join those of the same machine.
-
-    Raises:
-        ValueError: the file's rows are another machine's.
-    """
-    ours = Results(machine=machine(), threads=THREADS, rows={}).with_rows(rows)
-    if before is not None and not whole:
-        if before.machine != ours.machine:
-            raise ValueError(
-                f"{file}: measured on another machine, or with other versions; run all rows, or "
-                "name another file by --out"
-            )
-        ours = before.with_rows(rows)
-    file.write_text(ours.model_dump_json(indent=1) + "\n", encoding="utf-8")
+def write(before: Results | None, here: Machine, rows: dict[str, RowFound], file: Path) -> None:
+    """Write the results; the rows join those of before, if there are any."""
+    ours = before or Results(machine=here, threads=THREADS, rows={})
+    file.write_text(ours.with_rows(rows).model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

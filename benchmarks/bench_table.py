@@ -105,6 +105,25 @@ def quantity(value: float, unit: str) -> str:
     return f"{value:.3g}{'' if unit == 'x' else ' '}{unit}".strip()
 
 
+ON_A_GPU = (
+    ("G1", "1B LoRA SFT, packed 2,048, bfloat16, tokens/s", "70k", "90k"),
+    ("G2", "the same against stock TRL, fill at most 0.4", "3x", "5x"),
+    ("G3", "8B QLoRA, 2 x 2,048, peak memory", "≤ 12 GiB", "≤ 8 GiB"),
+    ("G4", "Base FT of all weights, 0.5 to 1B, bfloat16, MFU", "40%", "48%"),
+    ("G5", "PPO rollouts, 1B, batch 64, context 512, tokens/s", "24k", "36k"),
+    ("G6", "PPO, samples/s and memory against TRL 1.12", "4x; ≤ 0.45x", "8x; ≤ 0.35x"),
+    ("G7", "perplexity, 1B, tokens/s", "160k", "240k"),
+    ("G8", "GPU idle between steps", "≤ 5%", "≤ 2%"),
+)
+"""Rows of one H100, their bounds and aims. No machine with a GPU has measured them."""
+
+
+def gpu_table() -> str:
+    """The rows of a GPU, which say that they are not measured."""
+    head = "| row | | at least | aim | |\n" + "|---" * 5 + "|"
+    return "\n".join([head, *(f"| {' | '.join(row)} | not measured |" for row in ON_A_GPU)])
+
+
 def decayed(before: Mapping[str, RowFound], now: Mapping[str, RowFound]) -> list[str]:
     """Targets that are worse than they were, in words."""
     lines = []

@@ -3,13 +3,13 @@
     python -m benchmarks.dag_arm first|again RUN.yaml
 
 `first` runs every step. `again` runs the same once more, from the cache, in a process that has
-imported what steps need. Prints JSON: seconds of the run, and of the steps' own bodies within it.
+imported what steps need. Prints JSON: seconds of the run, and of the steps' own bodies within it,
+by the clock and of the CPU.
 """
 
 import importlib
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from zenml.client import Client
 from zenml.steps.base_step import BaseStep
 from zenml.utils.source_utils import set_custom_source_root
 
+from benchmarks.harness import Watch
 from pipelines.post_training import post_training
 
 NEEDED = (
@@ -31,18 +32,15 @@ NEEDED = (
 
 
 class Bodies:
-    """Seconds within step functions: all else is orchestration, reading and writing artifacts."""
+    """Time within step functions: all else is orchestration, reading and writing artifacts."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.watch = Watch()
         call = BaseStep.call_entrypoint
 
         def timed(step: Any, *args: Any, **kwargs: Any) -> Any:
-            begun = time.perf_counter()
-            try:
+            with self.watch.timing():
                 return call(step, *args, **kwargs)
-            finally:
-                self.seconds[step.name] = time.perf_counter() - begun
 
         BaseStep.call_entrypoint = timed
 
@@ -56,15 +54,15 @@ def main() -> None:
         for name in NEEDED:
             importlib.import_module(name)
     Client().active_stack  # noqa: B018  opens the store, once a process
-    begun = time.perf_counter()
-    post_training.with_options(config_path=file)()
-    ended = time.perf_counter()
+    whole = Watch()
+    with whole.timing():
+        post_training.with_options(config_path=file)()
     run = Client().list_pipeline_runs(sort_by="desc:created", size=1, hydrate=True).items[0]
     print(
         json.dumps(
             {
-                "seconds": ended - begun,
-                "bodies": bodies.seconds,
+                "run": whole.turn.model_dump(),
+                "bodies": bodies.watch.turn.model_dump(),
                 "statuses": {name: step.status.value for name, step in run.steps.items()},
             }
         )

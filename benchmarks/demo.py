@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -128,14 +129,20 @@ def run(seed: int) -> Report:
         _call(environment, "posttrain", "stack", "embedded", "--state", folder)
         begun = time.perf_counter()
         target = "pipelines.post_training.post_training"
-        peak = _call(environment, "zenml", "pipeline", "run", target, "-c", str(file))[1]
+        used = _call(environment, "zenml", "pipeline", "run", target, "-c", str(file))[1]
         seconds = time.perf_counter() - begun
         report: Report = json.loads(_call(environment, "posttrain", "report", "--json")[0])
-    return {**report, "seed": seed, "wall_seconds": round(seconds), "peak_gb": round(peak, 2)}
+    return {
+        **report,
+        "seed": seed,
+        "wall_seconds": round(seconds),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime),
+        "peak_gb": round(used.ru_maxrss / 1e6, 2),
+    }
 
 
-def _call(environment: dict[str, str], *command: str) -> tuple[str, float]:
-    """Output of a command, and its peak memory in GB; ends the benchmark if it fails."""
+def _call(environment: dict[str, str], *command: str) -> tuple[str, resource.struct_rusage]:
+    """Output of a command, and what it used; ends the benchmark if it fails."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
@@ -145,7 +152,7 @@ def _call(environment: dict[str, str], *command: str) -> tuple[str, float]:
         said = output.read().decode()
         if process.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{said[-3000:]}{log.read().decode()[-3000:]}")
-        return said, usage.ru_maxrss / 1e6
+        return said, usage
 
 
 def table(reports: list[Report]) -> str:

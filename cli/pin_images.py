@@ -65,6 +65,8 @@ def pin_images(
 ) -> None:
     """Write the digest of each base image's tag beside it; `make pin` does it."""
     found = {file: file.read_text(encoding="utf-8") for file in files(root)}
+    if not found:
+        raise ValueError(f"{root}: has no file that names images; name a checkout by --root")
     wanted = {image: file for file in reversed(found) for image in images(found[file])}
     # all of them first: a registry that does not answer leaves every file as it was
     pinned = {

@@ -4,9 +4,10 @@
 
 The tutorial's own loop (`tutorial_ppo`) has no KL, no reference and no value function; this one
 does the work that a PPO does, in the tutorial's manner: `model.generate` on one prompt, one forward
-pass an answer for each of policy, reference, reward model and value function, and one optimizer
-step an answer and epoch on every weight. KL penalty, GAE, clipped losses and their settings are our
-recipe's; prompts, response length and temperature those of the other arms.
+pass an answer for each of policy, reference, reward model and value function, all of whose weights
+train. Optimizer steps are as many as our recipe's, on as many answers each: gradients are
+accumulated where the tutorial steps after each. KL penalty, GAE, clipped losses and their settings
+are our recipe's; prompts, response length and temperature those of the other arms.
 """
 
 from dataclasses import dataclass
@@ -89,29 +90,37 @@ class SinglePpo:
             after, found[place] = values[place], following
         return found
 
-    def update(self, answer: Answer) -> None:
-        """One step of policy and value function on one answer."""
+    def learn(self, answer: Answer, num_tokens: int) -> None:
+        """Gradients of policy and value function on one answer of a step of so many tokens."""
         ppo = self.job.ppo
         ratio = (self.log_probs(self.policy, answer.ids, answer.num_prompt) - answer.old).exp()
         clipped = ratio.clamp(1 - ppo["clip_range"], 1 + ppo["clip_range"])
-        gain = torch.minimum(ratio * answer.advantages, clipped * answer.advantages).mean()
+        gain = torch.minimum(ratio * answer.advantages, clipped * answer.advantages).sum()
         values = self.values(answer.ids, answer.num_prompt)
         limit = ppo["value_clip_range"]
         near = answer.values + (values - answer.values).clamp(-limit, limit)
         errors = torch.maximum((values - answer.returns) ** 2, (near - answer.returns) ** 2)
-        self.optimizer.zero_grad()
-        (0.5 * errors.mean() - gain).backward()
+        ((0.5 * errors.sum() - gain) / num_tokens).backward()
+
+    def step(self) -> None:
+        """Of policy and value function."""
         torch.nn.utils.clip_grad_norm_(
-            [*self.policy.parameters(), *self.value.parameters()], ppo["max_grad_norm"]
+            [*self.policy.parameters(), *self.value.parameters()], self.job.ppo["max_grad_norm"]
         )
         self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def iterate(self, prompts: list[list[int]]) -> None:
         """Answer them all, then learn from each."""
         answers = [self.answer(prompt) for prompt in prompts]
         for _ in range(int(self.job.ppo["num_epochs"])):
-            for answer in answers:
-                self.update(answer)
+            order = torch.randperm(len(answers)).tensor_split(int(self.job.ppo["num_minibatches"]))
+            for minibatch in order:
+                chosen = [answers[place] for place in minibatch.tolist()]
+                num_tokens = sum(len(answer.old) for answer in chosen)
+                for answer in chosen:
+                    self.learn(answer, num_tokens)
+                self.step()
 
 
 def _causal(folder: str) -> Any:

@@ -16,34 +16,23 @@ from benchmarks.material import (
     texts,
     tokenizer,
 )
-from benchmarks.ours import sft_arm
-from benchmarks.rows.c03_packed_loss import token_losses
+from benchmarks.ours import loss_a_token, sft_arm
 from benchmarks.rows.c04_rollout import whole
 from posttrain.models.device import prepare as prepare_torch
-from posttrain.models.load import load_base
 from posttrain.recipe.sft import SftRecipe
-from posttrain.train.collate import packed_collator
-from posttrain.train.sft import EXAMPLES, packed
 
-TOLERANCE = 1e-5
 PASSES = 5
+BFLOAT16 = 5e-3
+"""Rounding that one arm has; in float32 the losses agree to 1e-5 (C3)."""
 
 
 def prepare(bench: Bench) -> Prepared:
-    """The same texts, packed and padded, their losses compared."""
+    """The same texts, packed and padded."""
     prepare_torch(SEED)
     base = make_base(bench)
     ids = texts(lengths(8 if bench.quick else 48))
     tokens = make_tokens(bench.folder / "tokens", instructions=conversations(ids))
     padded = tutorial_sft.padded(ids, MAX_LENGTH, int(tokenizer().pad_token_id))
-    model = load_base(base)
-    collate = packed_collator(model, tokenizer())
-    rows = packed(tokens.path / EXAMPLES, MAX_LENGTH, "train")
-    losses = [token_losses(model, collate([row])) for row in rows]
-    ours = float(sum(one.sum() for one in losses)) / sum(map(len, losses))
-    theirs = tutorial_sft.mean_loss(model, padded)
-    assert abs(ours - theirs) < TOLERANCE * theirs, f"loss a token: {ours} packed, {theirs} padded"
-
     recipe = SftRecipe(method="full", learning_rate=5e-5, num_epochs=PASSES, batch_size=1)
     num_tokens = sum(map(len, ids))
 
@@ -52,6 +41,7 @@ def prepare(bench: Bench) -> Prepared:
         trainer = tutorial_sft.trainer_of(
             whole(base.path / "weights").train(), padded, bench.folder / "tutorial"
         )
+        watch.note(loss=loss_a_token(trainer))
         with watch.timing():
             trainer.train()
         watch.count(num_tokens)
@@ -62,8 +52,7 @@ def prepare(bench: Bench) -> Prepared:
         Arm("padded", tutorial),
     ]
     fill = num_tokens / len(ids) / MAX_LENGTH
-    facts = {"seed": SEED, "texts": len(ids), "fill": fill, "loss_a_token": ours}
-    return Prepared(arms, facts)
+    return Prepared(arms, {"seed": SEED, "texts": len(ids), "fill": fill})
 
 
 ROW = Row(
@@ -80,4 +69,5 @@ ROW = Row(
         ),
     ),
     prepare=prepare,
+    equal={"loss": BFLOAT16},
 )

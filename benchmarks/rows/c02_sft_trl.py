@@ -18,7 +18,8 @@ from benchmarks.material import (
     make_tokens,
     texts,
 )
-from benchmarks.ours import sft_arm
+from benchmarks.ours import loss_a_token, sft_arm
+from benchmarks.rows.c01_sft_padded import BFLOAT16
 from posttrain.models.device import prepare as prepare_torch
 from posttrain.recipe.sft import SftRecipe
 
@@ -43,6 +44,7 @@ def prepare(bench: Bench) -> Prepared:
         def run(watch: Watch) -> None:
             prepare_torch(SEED)
             trainer = trl_sft.trainer_of(*folders, ids, Path(bench.folder / name), **more)
+            watch.note(loss=loss_a_token(trainer))
             with watch.timing():
                 trainer.train()
             watch.count(num_tokens)
@@ -80,4 +82,5 @@ ROW = Row(
         ),
     ),
     prepare=prepare,
+    equal={"loss": BFLOAT16},
 )

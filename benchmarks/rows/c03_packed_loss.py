@@ -1,33 +1,17 @@
 """C3: the loss of a token is the same whether its text shares a row with others or stands alone.
 
-The rows and the collator are those of `posttrain.train.sft`.
+Rows, collator, model and output layer are those of SFT's trainer.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers import PreTrainedModel
 
 from benchmarks.harness import Arm, Bench, Prepared, Row, Target, Watch
 from benchmarks.material import SEED, conversations, lengths, make_base, make_tokens, texts
 from posttrain.models.device import prepare as prepare_torch
-from posttrain.models.load import load_base
-from posttrain.models.tokenizer import load_tokenizer
-from posttrain.train.collate import IGNORED, packed_collator
-from posttrain.train.sft import EXAMPLES, packed
-
-
-@torch.inference_mode()
-def token_losses(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    """Losses of the labels of a batch of one row."""
-    logits = model(
-        input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False
-    ).logits
-    labels = batch["labels"][0, 1:]
-    losses = functional.cross_entropy(
-        logits[0, :-1], labels, reduction="none", ignore_index=IGNORED
-    )
-    return losses[labels != IGNORED]
+from posttrain.recipe.sft import SftRecipe
+from posttrain.train import sft
+from posttrain.train.checkpoints import checkpoints_of
 
 
 def prepare(bench: Bench) -> Prepared:
@@ -36,17 +20,23 @@ def prepare(bench: Bench) -> Prepared:
     base = make_base(bench)
     ids = texts(lengths(8 if bench.quick else 400))
     tokens = make_tokens(bench.folder / "tokens", instructions=conversations(ids))
-    model = load_base(base)
-    collate = packed_collator(model, load_tokenizer(base))
-    rows = list(packed(tokens.path / EXAMPLES, tokens.facts.max_length, "train"))
+    recipe = SftRecipe(method="full", learning_rate=1e-5, num_epochs=1, batch_size=1)
+    checkpoints = checkpoints_of("sft", recipe, tokens, base)
+    trainer = sft.new_trainer(sft.to_train(base, recipe), tokens, base, recipe, checkpoints)
+    model, rows = trainer.model.eval(), list(trainer.train_dataset)
+
+    @torch.no_grad()
+    def token_losses(row: dict[str, list[int]]) -> Tensor:
+        found = model(**trainer.data_collator([row]), use_cache=False, fused_lm_head=True)
+        return -found.log_probs[found.label_mask]
 
     def compare(watch: Watch) -> None:
         gap = 0.0
         with watch.timing():
             for row in rows:
-                together = token_losses(model, collate([row]))
+                together = token_losses(row)
                 singles = row_singles(row)
-                alone = torch.cat([token_losses(model, collate([one])) for one in singles])
+                alone = torch.cat([token_losses(one) for one in singles])
                 assert len(together) == len(alone) > 0
                 gap = max(gap, float((together - alone).abs().max()))
         watch.count(sum(map(len, ids)))

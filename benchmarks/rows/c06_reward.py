@@ -1,11 +1,15 @@
 """C6: reward model, pairs a second, against padded single pairs, unpadded ones, and TRL's trainer.
 
-All weights train, 8 pairs a step. What differs is how pairs get through the model. Ours and TRL's
-make several passes, so that a trainer's start and end weigh as little as in a bare loop.
+All weights train, 8 pairs a step, from the same weights and head: the loss of the first pairs must
+agree. What differs is how pairs get through the model. Ours and TRL's make several passes, so that
+a trainer's start and end weigh as little as in a bare loop.
 """
 
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn import functional
 from transformers import AutoModel
 
 from benchmarks.baselines import trl_reward, tutorial_reward
@@ -22,10 +26,12 @@ from benchmarks.material import (
     tokenizer,
 )
 from benchmarks.ours import Precision, precision
+from benchmarks.rows.c01_sft_padded import BFLOAT16
 from posttrain.align.judge import new_judge
 from posttrain.align.reward_model import RewardTrainer
 from posttrain.align.rows import Pair
 from posttrain.models.device import prepare as prepare_torch
+from posttrain.models.load import load_base
 from posttrain.recipe.reward_model import RewardModelRecipe
 from posttrain.recipe.sft import SftRecipe
 from posttrain.tracking import Curves
@@ -48,6 +54,7 @@ def prepare(bench: Bench) -> Prepared:
     recipe = RewardModelRecipe(
         method="full", learning_rate=RATE, num_epochs=PASSES, batch_size=BATCH, max_new_tokens=1
     )
+    head = 0.1 * torch.randn(1, load_base(base).config.hidden_size)
     sides = [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in pairs]
 
     def ours(dtype: Precision) -> Any:
@@ -56,7 +63,12 @@ def prepare(bench: Bench) -> Prepared:
             with precision(dtype):
                 judge = new_judge(base, assistant, recipe)
                 checkpoints = checkpoints_of("reward_model", recipe, tokens, base, assistant)
+                judge.head.linear.weight.data.copy_(head)
                 trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
+                with torch.no_grad(), trainer.compute_loss_context_manager():
+                    batch = trainer.data_collator(pairs[:BATCH])
+                    scores = judge(batch["input_ids"], batch["attention_mask"])
+                watch.note(loss=loss_of(*scores.chunk(2)))
                 with watch.timing():
                     trainer.run(recipe, checkpoints, Curves(bench.folder / dtype, "reward_model"))
             checkpoints.forget()
@@ -68,14 +80,23 @@ def prepare(bench: Bench) -> Prepared:
         prepare_torch(SEED)
         backbone = AutoModel.from_pretrained(base.path / "weights")
         model = tutorial_reward.TutorialReward(backbone, width, pad)
+        model.head.weight.data.copy_(head)
+        torch.nn.init.zeros_(model.head.bias)
         with watch.timing():
-            tutorial_reward.train(model, sides, BATCH, RATE)
+            loss = tutorial_reward.train(model, sides, BATCH, RATE)
+        watch.note(loss=loss)
         watch.count(len(pairs))
 
     def trl(watch: Watch) -> None:
         prepare_torch(SEED)
         folders = base.path / "weights", base.path / "tokenizer"
         trainer = trl_reward.trainer_of(*folders, sides, bench.folder / "trl", PASSES)
+        model: Any = trainer.model
+        model.score.weight.data.copy_(head)
+        with torch.no_grad(), trainer.compute_loss_context_manager():
+            batch = trainer.data_collator(list(trainer.train_dataset)[:BATCH])
+            scores = model(**batch).logits.squeeze(-1)
+        watch.note(loss=loss_of(*scores.chunk(2)))
         with watch.timing():
             trainer.train()
         watch.count(PASSES * len(pairs))
@@ -89,6 +110,11 @@ def prepare(bench: Bench) -> Prepared:
     ]
     fill = sum(len(side) for pair in sides for side in pair) / 2 / len(sides) / MAX_LENGTH
     return Prepared(arms, {"seed": SEED, "pairs": len(pairs), "fill": fill})
+
+
+def loss_of(chosen: Tensor, rejected: Tensor) -> float:
+    """Bradley and Terry's, of pairs' scores."""
+    return float(-functional.logsigmoid(chosen.float() - rejected.float()).mean())
 
 
 def make_pairs(number: int) -> list[Pair]:
@@ -125,4 +151,5 @@ ROW = Row(
         Target(what="stock TRL", ours="ours", theirs="TRL", bound=1, aim=1.8),
     ),
     prepare=prepare,
+    equal={"loss": BFLOAT16},
 )

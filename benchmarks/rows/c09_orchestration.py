@@ -51,18 +51,19 @@ def prepare(bench: Bench) -> Prepared:
         found = _run(bench.folder / f"fresh-{next(turns)}", "first", file)
         statuses = found["statuses"]
         assert set(statuses.values()) == {"completed"}, statuses
-        outside = found["seconds"] - sum(found["bodies"].values())
-        watch.add(outside, outside)
+        run, bodies = found["run"], found["bodies"]
+        outside = run["wall_seconds"] - bodies["wall_seconds"]
+        watch.add(run["cpu_seconds"] - bodies["cpu_seconds"], outside)
         watch.count(1)
-        watch.note(per_step=outside / len(statuses), run_seconds=found["seconds"])
+        watch.note(per_step=outside / len(statuses), run_seconds=run["wall_seconds"])
 
     def again(watch: Watch) -> None:
         found = _run(done, "again", file)
         ran = {name for name, status in found["statuses"].items() if status == "completed"}
         assert ran == ALWAYS, found["statuses"]
-        watch.add(found["seconds"], found["seconds"])
+        watch.add(found["run"]["cpu_seconds"], found["run"]["wall_seconds"])
         watch.count(1)
-        watch.note(bodies=sum(found["bodies"].values()))
+        watch.note(bodies=found["bodies"]["wall_seconds"])
 
     return Prepared([Arm("again", again), Arm("first", first)], {"steps": 13})
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench import RESULTS, read, run, write
-from benchmarks.bench_table import Found, Results, RowFound, decayed, table
+from benchmarks.bench import RESULTS, main, read, run, write
+from benchmarks.bench_table import Found, RowFound, decayed, gpu_table, table
 from benchmarks.harness import Arm, Prepared, Row, Target, Turn, Watch, all_rows, measure
 from benchmarks.machine import machine
 
@@ -97,18 +97,22 @@ def test_decay_is_a_ratio_that_lost_more_than_a_fifth() -> None:
     assert len(decayed(found(ratio, 1.0), found(ratio, 1.3))) == 1
 
 
-def test_some_rows_join_those_of_the_same_machine_alone(tmp_path: Path) -> None:
+def test_some_rows_join_those_of_the_same_machine_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "bench.json"
-    write(None, found(SPEED, 3.0), file, whole=True)
+    write(None, machine(), found(SPEED, 3.0), file)
     before = read(file)
     assert before is not None and before.machine == machine()
-    write(before, {"C10": found(PEAK, 1.0)["C1"], "C9": found(PEAK, 2.0)["C1"]}, file, whole=False)
+    write(before, machine(), {"C10": found(PEAK, 1.0)["C1"], "C9": found(PEAK, 2.0)["C1"]}, file)
     after = read(file)
     assert after is not None and list(after.rows) == ["C1", "C9", "C10"]
     other = machine().model_copy(update={"cpus": 999})
-    elsewhere = Results(machine=other, threads=1, rows={})
-    with pytest.raises(ValueError, match="another machine"):
-        write(elsewhere, found(SPEED, 3.0), file, whole=False)
+    elsewhere = tmp_path / "elsewhere.json"
+    write(None, other, found(SPEED, 3.0), elsewhere)
+    with pytest.raises(SystemExit):
+        main(["C1", "--out", str(elsewhere)])
+    assert "measured on another machine" in capsys.readouterr().err
 
 
 ONCE = ("C3", "C11", "C12")
@@ -123,7 +127,8 @@ def test_rows_are_named_as_their_files_and_compare_arms_that_they_have() -> None
         assert one.targets
 
 
-QUICK = ("C1", "C3", "C4", "C6", "C7", "C10")
+QUICK = ("C1", "C2", "C3", "C4", "C6", "C7", "C8", "C9", "C10", "C11")
+"""C5 installs TRL 1.12, and C12 is the demo."""
 
 
 @pytest.mark.slow
@@ -131,7 +136,7 @@ QUICK = ("C1", "C3", "C4", "C6", "C7", "C10")
 def test_every_line_of_a_row_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("WORK", "CHECKPOINTS", "CACHE", "THREADS"):
+    for variable in ("WORK", "CHECKPOINTS", "CACHE", "ROOTS", "THREADS"):
         monkeypatch.setenv(f"POSTTRAIN_{variable}", "1")  # put back afterwards
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("benchmarks.bench.CACHE", tmp_path / "cache")
@@ -157,3 +162,4 @@ def test_committed_results_are_whole() -> None:
     assert results.machine.flags and results.machine.versions["torch"]
     page = Path("docs/benchmarks.md").read_text(encoding="utf-8")
     assert table(results.rows) in page
+    assert gpu_table() in page

@@ -6,8 +6,10 @@ The whole command runs in this process, as its entry point does.
 import contextlib
 import io
 import json
+import resource
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,13 +243,60 @@ def test_a_command_answers_in_words(world: Path, injected: Injected) -> None:
         injected.add()
         (world / "given").write_bytes(content)
         (world / "given.csv").write_bytes(content)
-        code, printed = run(words, typed.encode("utf-8", "surrogatepass"))
+        with little_memory():
+            code, printed = run(words, typed.encode("utf-8", "surrogatepass"))
         assert code in (0, 1, 2, 3, 4), (code, printed)
         assert "Traceback" not in printed
         assert code == 0 or len(printed.split()) >= 3, (words, printed)
         assert not (code and "object at 0x" in printed)
 
     check()
+
+
+ENDLESS = "/dev/full"
+"""Reading it gives zeros for ever."""
+
+GIB = 2**30
+WITH_FILES = [
+    (named, option)
+    for named, options in COMMANDS.items()
+    for option, values in options.items()
+    if values is PATHS
+]
+SOUND_WORDS = {
+    **{"-c": "recipe.yaml", "--recipe": "recipe.yaml", "--from": "rows.jsonl", "--base": "model"},
+    **{"--input": "rows.jsonl", "--output": "made", "--out": "made", "--key": "rows.jsonl"},
+    **{"--cron": "0 0 * * *", "--name": "museum"},
+}
+"""What an option is given where another one of the command is tried."""
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """Room for two GiB more than there is."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2 * GIB, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize(
+    ("named", "option"),
+    WITH_FILES,
+    ids=["-".join([*named, option]) for named, option in WITH_FILES],
+)
+def test_a_file_without_end_is_refused(named: tuple[str, ...], option: str, world: Path) -> None:
+    words = [*named]
+    for other in COMMANDS[named]:
+        value = ENDLESS if other == option else SOUND_WORDS.get(other)
+        words += [*[other] * bool(other), value] if value else []
+    with little_memory():
+        code, printed = run(words, b"")
+    assert code in (1, 2) or option == "--base", printed  # it may be a hub's name: `check` reads it
+    assert "memory" not in printed
 
 
 def every_command(app: Any, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
