@@ -62,10 +62,10 @@ PYTEST := pytest -q -n 2 --dist loadfile
 test: setup  ## Tests, without the slow ones
 	@. $(STATE)/env && $(PYTEST) -m "not slow"
 
-test-faults: setup  ## Faults injected at full count, and a table of what each cost (half an hour)
+test-faults: setup  ## Faults injected at full count, and a table (an hour); FAULTS=path for some
 	@. $(STATE)/env && POSTTRAIN_TEST_FAULTS=full \
 	  POSTTRAIN_TEST_FAULTS_RESULTS=benchmarks/results/faults.json \
-	  $(PYTEST) --no-loadscope-reorder -m fault
+	  $(PYTEST) --no-loadscope-reorder -m fault $(FAULTS)
 
 # The containers' test has a target and a time limit of its own. Files go by their names: by their
 # number of tests, as xdist would have it, the longest runs came last, one beside an idle core.

@@ -2,7 +2,8 @@
 
 A test marked `fault` injects one and counts through the fixture `injected`. The environment's
 `POSTTRAIN_TEST_FAULTS` says how often: `quick` in `make test`, `few` in `make test-all`, `full` in
-`make test-faults`, which prints what every fault cost and keeps it in a file.
+`make test-faults`, which prints what every fault cost and keeps it in a file. Where only some tests
+ran (`make test-faults FAULTS=tests/cli`), the other lines of the file stay.
 """
 
 import json
@@ -60,11 +61,13 @@ class Lines:
 
     def __init__(self) -> None:
         self.by_fault: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self.ran: set[str] = set()
         self.failed: set[str] = set()
 
     def add(self, report: pytest.TestReport) -> None:
         """Reports of a test's three phases; the last one bears what was counted."""
-        if report.failed:
+        self.ran.add(report.nodeid)
+        if report.failed:  # a worker that dies, too
             self.failed.add(report.nodeid)
         if report.when != "teardown":
             return
@@ -79,6 +82,21 @@ class Lines:
                 line["lost"] += found["lost"]
                 line["tests"] += 1
                 line["failed"] += report.nodeid in self.failed
+
+    def joined(self, before: dict[str, Any] | None) -> dict[str, Any]:
+        """What the file holds: these lines, and those of faults that were not injected now."""
+        failed = set(self.failed)
+        if before is not None and before["level"] == LEVEL:
+            for line in before["faults"]:
+                self.by_fault.setdefault((line["part"], line["fault"], line["how"]), line)
+            failed |= set(before["failed"]) - self.ran
+        return {
+            "level": LEVEL,
+            "when": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "python": platform.python_version(),
+            "failed": sorted(failed),
+            "faults": self.sorted,
+        }
 
     @property
     def sorted(self) -> list[dict[str, Any]]:
@@ -96,15 +114,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if RESULTS is None:
         return
+    file = Path(RESULTS)
+    kept = LINES.joined(json.loads(file.read_bytes()) if file.exists() else None)
     terminalreporter.section("faults")
-    terminalreporter.write_line(table(LINES.sorted))
-    kept = {
-        "level": LEVEL,
-        "when": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "faults": LINES.sorted,
-    }
-    Path(RESULTS).write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    terminalreporter.write_line(table(kept["faults"]))
+    for name in kept["failed"]:
+        terminalreporter.write_line(f"FAILED {name}")
+    file.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def table(lines: list[dict[str, Any]]) -> str:

@@ -1,5 +1,7 @@
 """The table of faults counts what tests say, and what became of them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +40,32 @@ def test_a_test_that_failed_is_seen_in_the_table() -> None:
     lines.add(report("call", "failed"))
     lines.add(report("teardown", "passed", **LINE))
     assert table(lines.sorted).endswith("| 3 | 1 tests failed |")
+
+
+def test_lines_of_faults_that_did_not_run_now_stay() -> None:
+    other = {**LINE, "fault": "a cut file", "tests": 1, "failed": 0}
+    stale = {**LINE, "count": 99, "tests": 1, "failed": 1}
+    before = {"level": LEVEL, "failed": ["tests/x.py::one", "y"], "faults": [stale, other]}
+    lines = Lines()
+    lines.add(report("call", "passed"))
+    lines.add(report("teardown", "passed", **LINE))
+    kept = lines.joined(before)
+    assert kept["faults"] == [other, {**LINE, "tests": 1, "failed": 0}]
+    assert kept["failed"] == ["y"]
+    assert lines.joined({**before, "level": "another"})["failed"] == []
+
+
+def test_a_worker_that_died_is_a_failure_without_a_line() -> None:
+    lines = Lines()
+    lines.add(report("???", "failed"))
+    assert lines.joined(None)["failed"] == ["tests/x.py::one"]
+
+
+def test_the_page_shows_the_committed_table_and_nothing_was_lost() -> None:
+    kept = json.loads(Path("benchmarks/results/faults.json").read_bytes())
+    assert (kept["level"], kept["failed"]) == ("full", [])
+    assert [one for one in kept["faults"] if one["lost"] or one["failed"]] == []
+    assert table(kept["faults"]) in Path("docs/reliability.md").read_text(encoding="utf-8")
 
 
 def test_how_often_is_the_levels(monkeypatch: pytest.MonkeyPatch) -> None:

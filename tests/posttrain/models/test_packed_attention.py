@@ -85,6 +85,17 @@ def test_what_one_sequence_says_moves_no_other() -> None:
     assert not torch.isclose(before[:6], after[:6]).all()
 
 
+def test_in_bfloat16_it_is_as_near_as_the_mask() -> None:
+    model = made("llama")
+    exact = model(**row(), use_cache=False).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        masked = model(**row(), use_cache=False).logits
+        assert attend_within_sequences(model)
+        found = model(**row(), use_cache=False).logits
+    assert found.dtype == masked.dtype == torch.bfloat16
+    assert (found - exact).abs().max() <= 1.5 * (masked - exact).abs().max()
+
+
 def test_under_an_adapter_and_with_checkpointing_too() -> None:
     model = get_peft_model(made("llama"), LoraConfig(target_modules=["q_proj"]))
     assert attend_within_sequences(model)
