@@ -41,7 +41,7 @@ def recipe(quick: bool, **more: Any) -> PpoRecipe:
             "num_iterations": 2,
             "batch_size": 32,
             "max_new_tokens": 64,
-            "num_held_out": 1,  # the other arms measure none
+            "num_held_out": 2,  # the other arms measure none
             "learning_rate": 1e-6,
             "max_kl": 1e6,
             "max_minibatch_kl": 1e6,

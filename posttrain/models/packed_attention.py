@@ -17,6 +17,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
+from posttrain.align.forward import causal
+
 PACKED = "posttrain_packed"
 """Name under which Transformers knows it."""
 
@@ -60,11 +62,11 @@ def packed_attention(
     raised = (one.float().split(lengths, dim=2) for one in (query_1HTD, key_1HTD, value_1HTD))
     parts = []
     with torch.autocast("cpu", enabled=False):
-        for length, *of_sequence in zip(lengths, *raised, strict=True):
+        for length, query, key, value in zip(lengths, *raised, strict=True):
             mask = None
             if sliding_window is not None and length > sliding_window:
                 mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - sliding_window)
-            parts.append(sdpa_attention_forward(module, *of_sequence, mask, **more)[0])
+            parts.append(sdpa_attention_forward(module, query, key, value, mask, **more)[0])
     return torch.cat(parts, dim=1).to(value_1HTD.dtype), None
 
 
@@ -81,7 +83,7 @@ def attend_within_sequences(model: PreTrainedModel | PeftModel) -> bool:
 
     Families with another kind of layer than full and sliding attention keep their own.
     """
-    owner: PreTrainedModel = model.get_base_model() if isinstance(model, PeftModel) else model
+    owner = causal(model)
     kinds = set(getattr(owner.config, "layer_types", None) or KNOWN_LAYERS)
     if owner.device.type != "cpu" or owner.config._attn_implementation != "sdpa":
         return False

@@ -37,13 +37,14 @@ class SaveAndStop(TrainerCallback):
 
 
 class Guard(TrainerCallback):
-    """Looks at room before the first step, and at the weights after each."""
+    """Looks at room before the first step, and at the weights after each; restores the losses."""
 
     def __init__(self, trainer: "GuardedTrainer") -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.check_room()
+        self.trainer.restore_losses()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.trainer.seen_batches.clear()

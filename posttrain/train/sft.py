@@ -16,6 +16,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from posttrain import processes
+from posttrain.align.forward import causal
 from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.contract import check_tokens, trained_on
 from posttrain.data.packing import best_fit
@@ -47,7 +48,7 @@ class SftTrainer(HeldOutTrainer, SFTTrainer):
     def __init__(self, model: PreTrainedModel | PeftModel, **more: Any) -> None:
         given = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
         super().__init__(model=model, **more)
-        add_cpu_head(model.get_base_model() if isinstance(model, PeftModel) else model)
+        add_cpu_head(causal(model))
         for name, parameter in model.named_parameters():
             if name in given and parameter.dtype != given[name].dtype:
                 parameter.data = given[name].to(parameter.device)

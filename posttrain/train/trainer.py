@@ -48,8 +48,10 @@ from posttrain.train.interrupt import Interrupted, interruption
 from posttrain.train.length_groups import LengthGroups
 from posttrain.train.shortage import check_memory, checkpoint_bytes
 
-BAD_STEPS = "bad_steps.json"
-"""In a checkpoint: how many of the steps that the recipe bears were used up before it."""
+GUARD = "guard.json"
+"""In a checkpoint: how many of the steps that the recipe bears were used up before it, and the sum
+of the losses since the last one that was logged. Trainer forgets those, and the curve of a run that
+was killed would differ."""
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -71,6 +73,8 @@ class GuardedTrainer(Trainer):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.tolerance = Tolerance()
+        self.kept: dict[str, Any] | None = None
+        """What the checkpoint that training goes on from says of its steps."""
         self.seen_batches: list[SeenBatch] = []
         """Of the step at hand."""
 
@@ -102,7 +106,8 @@ class GuardedTrainer(Trainer):
         resume = processes.by_main(self._resume_from)
         if resume is not None:
             logging.getLogger(__name__).info("%s: goes on from %s", curves.stage, resume.name)
-            self.tolerance.seen = json.loads((resume / BAD_STEPS).read_bytes())
+            self.kept = json.loads((resume / GUARD).read_bytes())
+            self.tolerance.seen = self.kept["bad_steps"]
         if processes.count() > 1:
             self.train_dataset = cast(Any, self._evened())
             self.add_callback(SameEpoch(self))
@@ -202,6 +207,12 @@ class GuardedTrainer(Trainer):
             self.checkpoints.check_room(self.stage, weights, saves)
         check_memory(self.stage, weights, has_moments=bool(self.optimizer.state))
 
+    def restore_losses(self) -> None:
+        """Those between the last that was logged and the checkpoint."""
+        if self.kept is not None and self.optimizer is not None:  # else all steps are done
+            self._tr_loss += self.kept["unlogged_loss"]
+            self._globalstep_last_logged = self.kept["last_logged_step"]
+
     def check_weights(self, step: int, what: str = "") -> None:
         """None is NaN or infinite."""
         check_weights(self.trained(), f"{self.stage} step {step}{what}")
@@ -215,11 +226,17 @@ class GuardedTrainer(Trainer):
         staged = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         with self.checkpoints.writing(staged, checkpoint_bytes(self.trained().values())):
             super()._save_checkpoint(model, trial)
+            unlogged = float(processes.summed(self._tr_loss.clone())) / processes.count()
             processes.wait()
-            processes.by_main(lambda: self._publish(staged))
+            processes.by_main(lambda: self._publish(staged, unlogged))
 
-    def _publish(self, staged: Path) -> None:
-        (staged / BAD_STEPS).write_text(json.dumps(self.tolerance.seen), encoding="ascii")
+    def _publish(self, staged: Path, unlogged_loss: float) -> None:
+        kept = {
+            "bad_steps": self.tolerance.seen,
+            "unlogged_loss": unlogged_loss,
+            "last_logged_step": self._globalstep_last_logged,
+        }
+        (staged / GUARD).write_text(json.dumps(kept), encoding="ascii")
         self.checkpoints.publish(staged)
 
     def trained(self) -> dict[str, torch.nn.Parameter]:

@@ -1,14 +1,18 @@
 """Stages killed or asked to end at random moments end, run again, in the bytes of no signal."""
 
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from posttrain.artifacts import Folder
+from posttrain.tracking import read_history
 from tests.faults import Injected, times
-from tests.integration.training.conftest import KINDS, Runner, Whole, log_of
+from tests.integration.training.conftest import KINDS, Runner, Whole, log_of, made
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +54,30 @@ def test_a_killed_stage_ends_in_the_same_bytes(
     is_equal = expected.is_equalled(stage, work)
     injected.add(lost=not is_equal)
     assert is_equal
+
+
+@pytest.mark.parametrize("stage", ["base_finetune", "sft", "reward_model", "self_critique"])
+def test_the_curve_of_a_killed_run_is_that_of_a_whole_one(
+    runner: Runner, whole: Whole, tmp_path: Path, stage: str
+) -> None:
+    """It goes on after an odd step, whose loss is part of the point at the next even one."""
+    stop = {"signal": signal.SIGKILL, "stop_at": "*/checkpoint-10"}
+    assert runner.run(stage, tmp_path, **stop) == -signal.SIGKILL
+    kept = {int(one.name.split("-")[1]): one for one in tmp_path.glob("checkpoints/*/checkpoint-*")}
+    odd = max(step for step in kept if step % 2)  # two are kept, and they are written every 5 steps
+    for step in kept:
+        if step > odd:
+            shutil.rmtree(kept[step])
+    assert runner.run(stage, tmp_path) == 0, log_of(tmp_path)
+    found = losses(made(stage, tmp_path))
+    assert found[0][0] == 2
+    assert found == losses(whole(stage).artifact)
+
+
+def losses(artifact: Folder[Any]) -> list[tuple[int, float]]:
+    """Steps and losses of a stage's curve."""
+    points = read_history(artifact.path)
+    return [(int(point["step"]), point["loss"]) for point in points]
 
 
 @pytest.mark.fault("Training", "a stage is asked to end", "SIGTERM at a random moment, five stages")
