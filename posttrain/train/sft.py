@@ -1,8 +1,7 @@
 """SFT: supervised fine-tuning on what the assistant says.
 
 Runs on TRL's SFTTrainer. Examples come tokenized and masked; they are packed here by best fit, into
-rows that TRL does not prepare again (its own packing flattens a batch into one row, whose attention
-costs the square of the batch on a CPU).
+rows that TRL does not prepare again.
 """
 
 from collections.abc import Iterator
