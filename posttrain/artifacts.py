@@ -130,7 +130,10 @@ class Folder(Generic[Facts]):
         """
         file = self.path / MANIFEST
         try:
-            manifest = Manifest.read(file.read_bytes())
+            content = file.read_bytes()
+            if not content.endswith(b"\n"):
+                raise ValueError("its end is cut off")
+            manifest = Manifest.read(content)
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(
                 f"{file}: not the manifest of an artifact: {error}; run the step again"

@@ -50,22 +50,25 @@ materializer_registry.register_and_overwrite_type(HTMLString, PageMaterializer)
 
 
 def _seal(artifact: BaseMaterializer) -> None:
-    lines = [f"{sha}  {name}\n" for name, sha in _hashes(artifact).items()]
     with artifact.artifact_store.open(f"{artifact.uri}/{SUMS}", "w") as stream:
-        stream.write("".join(lines))
+        stream.write(_text(_hashes(artifact)))
+
+
+def _text(hashes: dict[str, str]) -> str:
+    return "".join(f"{sha}  {name}\n" for name, sha in hashes.items())
 
 
 def _check(artifact: BaseMaterializer) -> None:
     found = _hashes(artifact)
     try:
         with artifact.artifact_store.open(f"{artifact.uri}/{SUMS}", "r") as stream:
-            lines = stream.read().splitlines()
+            text = stream.read()
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise ValueError(f"{artifact.uri}/{SUMS}: {error}; run the step again") from error
-    expected = {name: sha for sha, _, name in (line.partition("  ") for line in lines)}
-    if bad := sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    ):
+    expected = {name: sha for sha, _, name in (line.partition("  ") for line in text.splitlines())}
+    names = sorted(expected.keys() | found.keys())
+    bad = [name for name in names if expected.get(name) != found.get(name)]
+    if bad or text != _text(found):  # a line's end cut off is a change too
         raise ValueError(f"{artifact.uri}: differs from {SUMS} in {bad}; run the step again")
 
 
