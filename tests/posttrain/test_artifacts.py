@@ -70,7 +70,7 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_facts_of_another_release_are_told_from_ours(folder: Records) -> None:
     manifest = Manifest.sealed("records", "ingest", {"sources": {}}, folder.manifest.files)
-    (folder.path / MANIFEST).write_text(manifest.model_dump_json())
+    (folder.path / MANIFEST).write_text(manifest.model_dump_json() + "\n")
     with pytest.raises(ValueError, match=r"manifest\.json: its facts .* differ: num_rows\); run"):
         _ = folder.facts
 
