@@ -28,30 +28,17 @@ from posttrain.hashes import sha256, sha256_of
 from posttrain.recipe.section import Section
 
 MANIFEST = "manifest.json"
-
-
 HISTORY = "history.jsonl"
-
-
 DATA_DOCS = "data_docs"
-
-
 COST = "cost.json"
-
-
 DRIFT = "drift.json"
-
-
 TIMED = (HISTORY, DATA_DOCS, COST, DRIFT)  # of the moment: no part of what the folder holds
-
 
 RACY = 2 * 10**9
 """Nanoseconds within which two changes of a file may bear one time, on the coarsest file system."""
 
-
 _verified: dict[Path, list[tuple[str, int, int]]] = {}
 """Folders that this process has verified, with the stamps of their files then."""
-
 
 Facts = TypeVar("Facts", bound=Section)
 
@@ -82,6 +69,8 @@ class Manifest(Section):
         Raises:
             ValueError: it is no manifest, or not what was written.
         """
+        if not content.endswith(b"\n"):
+            raise ValueError("its end is cut off")
         manifest = cls.model_validate_json(content)
         if cls._hash(json.loads(content)) != manifest.sha256:
             raise ValueError("its own SHA-256 differs: it was changed after it was written")
@@ -130,10 +119,7 @@ class Folder(Generic[Facts]):
         """
         file = self.path / MANIFEST
         try:
-            content = file.read_bytes()
-            if not content.endswith(b"\n"):
-                raise ValueError("its end is cut off")
-            manifest = Manifest.read(content)
+            manifest = Manifest.read(file.read_bytes())
         except (FileNotFoundError, ValueError) as error:
             raise ValueError(
                 f"{file}: not the manifest of an artifact: {error}; run the step again"

@@ -95,7 +95,7 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids_BS: Tensor) -> Tensor:
     """Last hidden states (B, S, D), after the final norm, under the active adapter.
 
     Padding stands on the right, where no real token looks: no mask is needed, and without one
-    attention is causal by its kernel, in half the time. What stands at padding has no meaning.
+    attention is causal by its kernel. What stands at padding has no meaning.
     """
     output = causal(model).base_model(input_ids=ids_BS, use_cache=False)
     hidden_BSD: Tensor = output.last_hidden_state
