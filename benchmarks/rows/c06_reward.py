@@ -5,6 +5,8 @@ agree. What differs is how pairs get through the model. Ours and TRL's make seve
 a trainer's start and end weigh as little as in a bare loop.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +32,7 @@ from benchmarks.rows.c01_sft_padded import BFLOAT16
 from posttrain.align.judge import new_judge
 from posttrain.align.reward_model import RewardTrainer
 from posttrain.align.rows import Pair
+from posttrain.artifacts import BaseModel, Policy, Tokens
 from posttrain.models.device import prepare as prepare_torch
 from posttrain.models.load import load_base
 from posttrain.recipe.reward_model import RewardModelRecipe
@@ -47,69 +50,91 @@ def prepare(bench: Bench) -> Prepared:
     prepare_torch(SEED)
     base = make_base(bench)
     sft = SftRecipe(learning_rate=RATE, num_epochs=1, batch_size=1)
-    assistant = make_assistant(base, sft, bench.folder / "assistant")
-    pairs = make_pairs(BATCH if bench.quick else 4 * BATCH)
-    tokens = make_tokens(bench.folder / "tokens", prompts=[{"set": "rollout"}])
-    pad = int(tokenizer().pad_token_id)
-    recipe = RewardModelRecipe(
-        method="full", learning_rate=RATE, num_epochs=PASSES, batch_size=BATCH, max_new_tokens=1
+    work = Work(
+        folder=bench.folder,
+        base=base,
+        assistant=make_assistant(base, sft, bench.folder / "assistant"),
+        tokens=make_tokens(bench.folder / "tokens", prompts=[{"set": "rollout"}]),
+        pairs=make_pairs(BATCH if bench.quick else 4 * BATCH),
+        head=0.1 * torch.randn(1, load_base(base).config.hidden_size),
     )
-    head = 0.1 * torch.randn(1, load_base(base).config.hidden_size)
-    sides = [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in pairs]
+    arms = [
+        Arm("ours", lambda watch: work.ours("float32", watch)),
+        Arm("ours, bfloat16", lambda watch: work.ours("bfloat16", watch), "bfloat16"),
+        Arm("padded", lambda watch: work.tutorial(MAX_LENGTH, watch)),
+        Arm("unpadded", lambda watch: work.tutorial(None, watch)),
+        Arm("TRL", work.trl, "bfloat16"),
+    ]
+    fill = sum(len(side) for pair in work.sides for side in pair) / 2 / len(work.pairs) / MAX_LENGTH
+    return Prepared(arms, {"seed": SEED, "pairs": len(work.pairs), "fill": fill})
 
-    def ours(dtype: Precision) -> Any:
-        def run(watch: Watch) -> None:
-            prepare_torch(SEED)
-            with precision(dtype):
-                judge = new_judge(base, assistant, recipe)
-                checkpoints = checkpoints_of("reward_model", recipe, tokens, base, assistant)
-                judge.head.linear.weight.data.copy_(head)
-                trainer = RewardTrainer(judge, pairs, recipe, checkpoints, pad)
-                with torch.no_grad(), trainer.compute_loss_context_manager():
-                    batch = trainer.data_collator(pairs[:BATCH])
-                    scores = judge(batch["input_ids"], batch["attention_mask"])
-                watch.note(loss=loss_of(*scores.chunk(2)))
-                with watch.timing():
-                    trainer.run(recipe, checkpoints, Curves(bench.folder / dtype, "reward_model"))
-            checkpoints.forget()
-            watch.count(PASSES * len(pairs))
 
-        return run
+@dataclass(frozen=True)
+class Work:
+    """What every arm trains, and on what."""
 
-    def tutorial(width: int | None, watch: Watch) -> None:
+    folder: Path
+    base: BaseModel
+    assistant: Policy
+    tokens: Tokens
+    pairs: list[Pair]
+    head: Tensor
+    """(1, D), where each head starts."""
+
+    @property
+    def sides(self) -> list[tutorial_reward.Sides]:
+        """Prompt and answer of each side, as the other trainers take them."""
+        return [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in self.pairs]
+
+    def ours(self, dtype: Precision, watch: Watch) -> None:
+        """Our trainer."""
         prepare_torch(SEED)
-        backbone = AutoModel.from_pretrained(base.path / "weights")
-        model = tutorial_reward.TutorialReward(backbone, width, pad)
-        model.head.weight.data.copy_(head)
+        recipe = RewardModelRecipe(
+            method="full", learning_rate=RATE, num_epochs=PASSES, batch_size=BATCH, max_new_tokens=1
+        )
+        with precision(dtype):
+            judge = new_judge(self.base, self.assistant, recipe)
+            checkpoints = checkpoints_of(
+                "reward_model", recipe, self.tokens, self.base, self.assistant
+            )
+            judge.head.linear.weight.data.copy_(self.head)
+            pad = int(tokenizer().pad_token_id)
+            trainer = RewardTrainer(judge, self.pairs, recipe, checkpoints, pad)
+            with torch.no_grad(), trainer.compute_loss_context_manager():
+                batch = trainer.data_collator(self.pairs[:BATCH])
+                scores = judge(batch["input_ids"], batch["attention_mask"])
+            watch.note(loss=loss_of(*scores.chunk(2)))
+            with watch.timing():
+                trainer.run(recipe, checkpoints, Curves(self.folder / dtype, "reward_model"))
+        checkpoints.forget()
+        watch.count(PASSES * len(self.pairs))
+
+    def tutorial(self, width: int | None, watch: Watch) -> None:
+        """The tutorial's loop, padded to `width` or not at all."""
+        prepare_torch(SEED)
+        backbone = AutoModel.from_pretrained(self.base.path / "weights")
+        model = tutorial_reward.TutorialReward(backbone, width, int(tokenizer().pad_token_id))
+        model.head.weight.data.copy_(self.head)
         torch.nn.init.zeros_(model.head.bias)
         with watch.timing():
-            loss = tutorial_reward.train(model, sides, BATCH, RATE)
+            loss = tutorial_reward.train(model, self.sides, BATCH, RATE)
         watch.note(loss=loss)
-        watch.count(len(pairs))
+        watch.count(len(self.pairs))
 
-    def trl(watch: Watch) -> None:
+    def trl(self, watch: Watch) -> None:
+        """TRL's trainer by its defaults."""
         prepare_torch(SEED)
-        folders = base.path / "weights", base.path / "tokenizer"
-        trainer = trl_reward.trainer_of(*folders, sides, bench.folder / "trl", PASSES)
+        folders = self.base.path / "weights", self.base.path / "tokenizer"
+        trainer = trl_reward.trainer_of(*folders, self.sides, self.folder / "trl", PASSES)
         model: Any = trainer.model
-        model.score.weight.data.copy_(head)
+        model.score.weight.data.copy_(self.head)
         with torch.no_grad(), trainer.compute_loss_context_manager():
             batch = trainer.data_collator(list(trainer.train_dataset)[:BATCH])
             scores = model(**batch).logits.squeeze(-1)
         watch.note(loss=loss_of(*scores.chunk(2)))
         with watch.timing():
             trainer.train()
-        watch.count(PASSES * len(pairs))
-
-    arms = [
-        Arm("ours", ours("float32")),
-        Arm("ours, bfloat16", ours("bfloat16"), "bfloat16"),
-        Arm("padded", lambda watch: tutorial(MAX_LENGTH, watch)),
-        Arm("unpadded", lambda watch: tutorial(None, watch)),
-        Arm("TRL", trl, "bfloat16"),
-    ]
-    fill = sum(len(side) for pair in sides for side in pair) / 2 / len(sides) / MAX_LENGTH
-    return Prepared(arms, {"seed": SEED, "pairs": len(pairs), "fill": fill})
+        watch.count(PASSES * len(self.pairs))
 
 
 def loss_of(chosen: Tensor, rejected: Tensor) -> float:

@@ -4,17 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.testing import assert_close
-from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GraniteConfig,
-    GraniteForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-)
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from posttrain.align import forward
 from posttrain.align.forward import (
@@ -26,36 +16,15 @@ from posttrain.align.forward import (
     log_probs_and_entropies,
     using,
 )
+from tests.tiny_models import SIZES, tiny
 
 CPU = torch.device("cpu")
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12]]
 RESPONSES = [[20, 21], [22, 23, 24, 1], [1]]
-SIZES = {
-    "vocab_size": 310,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-}
-
-
-def tiny(family: str) -> PreTrainedModel:
-    torch.manual_seed(0)
-    if family == "llama":
-        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
-    if family == "gemma3":
-        config = Gemma3TextConfig(**SIZES, sliding_window=4, final_logit_softcapping=3.0)
-        return Gemma3ForCausalLM(config).eval()
-    config = GPT2Config(vocab_size=310, n_embd=32, n_layer=2, n_head=4, n_positions=64)
-    return GPT2LMHeadModel(config).eval()
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
-@pytest.mark.parametrize("max_logits", [2**25, 310 * 3])
+@pytest.mark.parametrize("max_logits", [2**25, 300 * 3])
 def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
     family: str, max_logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +50,7 @@ def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
 
 def test_chunks_give_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients = []
-    for max_logits in (2**25, 310 * 2):
+    for max_logits in (2**25, 300 * 2):
         monkeypatch.setattr(forward, "MAX_LOGITS", max_logits)
         model = tiny("llama")
         batch = collate(PROMPTS, RESPONSES, pad_id=0, device=CPU)

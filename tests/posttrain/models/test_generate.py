@@ -5,17 +5,7 @@ import math
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import (
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import PreTrainedModel
 
 from posttrain.models.generate import (
     Sampling,
@@ -26,38 +16,9 @@ from posttrain.models.generate import (
     pick,
     positions,
 )
+from tests.tiny_models import FAMILIES, tiny
 
 NEVER = 10_000  # no token of the vocabulary: responses run to their full length
-FAMILIES = ("llama", "gemma3", "gpt2", "qwen3")
-SIZES = {
-    "vocab_size": 300,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 96,
-    "initializer_range": 0.3,  # wide: near-uniform logits would hide a wrong mask
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
-
-
-def tiny(family: str) -> PreTrainedModel:
-    torch.manual_seed(0)
-    if family == "llama":
-        return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
-    if family == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**SIZES)).eval()
-    if family == "gemma3":  # its window is shorter than most prompts
-        layers = ["sliding_attention", "full_attention"]
-        return Gemma3ForCausalLM(
-            Gemma3TextConfig(**SIZES, sliding_window=8, layer_types=layers)
-        ).eval()
-    sizes = {"vocab_size": 300, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96}
-    ids = {"bos_token_id": None, "eos_token_id": None}
-    return GPT2LMHeadModel(GPT2Config(**sizes, **ids, initializer_range=0.3)).eval()
 
 
 def prompts() -> list[list[int]]:

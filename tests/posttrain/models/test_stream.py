@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from posttrain.models.generate import generate
 from posttrain.models.stream import pieces, stream, text_of
-from tests.posttrain.models.test_generate import FAMILIES, prompts, sampling, some_ends, tiny
+from tests.posttrain.models.test_generate import prompts, sampling, some_ends
+from tests.tiny_models import FAMILIES, tiny
 
 KOREAN = "안녕하세요 😀 한국어와 👩‍🚀 그리고 é 그리고 𝄞\n두 번째 줄"
 
