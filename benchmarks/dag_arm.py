@@ -27,6 +27,8 @@ NEEDED = (
     "posttrain.models.source",
     "posttrain.data.validate",
     "mlflow.pytorch",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
 )
 """What the steps that always run import, and what ZenML's tracker does."""
 

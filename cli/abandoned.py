@@ -55,7 +55,7 @@ def judged(run: "PipelineRunResponse") -> Unfinished:
     """What became of a run's process; `unknown` wherever another may have taken it over."""
     from steps._started import starter
 
-    started = starter(run)
+    started = starter(run.config)
     if started is None:
         return Unfinished(run, "unknown", "no pipeline of ours started it; left alone", "")
     if (elsewhere := _elsewhere(run)) is not None:

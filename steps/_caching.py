@@ -6,6 +6,7 @@ changed data file would go unnoticed.
 
 import ast
 import json
+from functools import cache
 from pathlib import Path
 
 from zenml.config.cache_policy import CachePolicy
@@ -84,16 +85,21 @@ def _first_party(module: str, seen: set[str]) -> set[str]:
     if path is None or path in seen or path.startswith(VALUES):
         return seen
     seen.add(path)
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("posttrain"):
-            seen = _first_party(str(node.module), seen)
-            for name in node.names:  # `from posttrain.evaluate import bootstrap`
-                seen = _first_party(f"{node.module}.{name.name}", seen)
-        elif isinstance(node, ast.Import):
-            for name in node.names:
-                if name.name.startswith("posttrain"):
-                    seen = _first_party(name.name, seen)
+    for name in _imported((ROOT / path).read_bytes()):
+        seen = _first_party(name, seen)
     return seen
+
+
+@cache  # steps share most of the library
+def _imported(code: bytes) -> tuple[str, ...]:
+    """Names that a file takes from us: modules, and what may be modules."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("posttrain"):
+            names += [str(node.module), *(f"{node.module}.{one.name}" for one in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [one.name for one in node.names if one.name.startswith("posttrain")]
+    return tuple(names)
 
 
 def _file(module: str) -> str | None:

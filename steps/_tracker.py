@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
     """The class of the tracker; with it MLflow is imported, which a compiled pipeline needs not."""
     import mlflow
-    from zenml.client import Client
     from zenml.integrations.mlflow.experiment_trackers import MLFlowExperimentTracker
 
     from posttrain import spool
@@ -30,7 +29,7 @@ def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
         def prepare_step_run(self, info: "StepRunInfo") -> None:
             """Open the step's run in MLflow, when it answers."""
             self.configure_mlflow()
-            go_on = command_of(Client().get_pipeline_run(info.run_id))
+            go_on = command_of(info.pipeline)
             outlast(go_on, mlflow.search_experiments, max_results=1)
             spool.flush()  # the end of a run that goes on now must not come after its beginning
             spool.send_left()  # of the steps before
