@@ -1,6 +1,7 @@
 """An MLflow server of a test's own on loopback, that can be killed, stopped and started again."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -109,27 +110,34 @@ class Proxy:
                 with socket.create_connection(("127.0.0.1", self.target)) as server:
                     server.sendall(asked)
                     answered = _message(server)
+                if not answered:
+                    return
                 self.on_answer(asked, answered)
                 client.sendall(answered)
                 asked = _message(client)
 
 
 def _message(stream: socket.socket) -> bytes:
-    """An HTTP message: its head, and as many bytes as that says."""
-    text = b""
-    while b"\r\n\r\n" not in text:
+    """An HTTP message: its head, and as many bytes as that says; empty where none began.
+
+    Raises:
+        ConnectionError: the other side was gone before its end, as a server that was killed.
+    """
+    text, missing = b"", 1
+    while missing > 0:
         part = stream.recv(65536)
+        if not part and text:
+            raise ConnectionError("closed within a message")
         if not part:
-            return text
+            return b""
         text += part
-    head, _, body = text.partition(b"\r\n\r\n")
-    sizes = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(LENGTH)]
-    while len(body) < int(sizes[0] if sizes else 0):
-        body += stream.recv(65536)
-    return head + b"\r\n\r\n" + body
+        head, end, body = text.partition(b"\r\n\r\n")
+        sizes = [int(n) for n in LENGTH.findall(head)]
+        missing = sum(sizes[:1]) - len(body) if end else 1
+    return text
 
 
-LENGTH = b"content-length:"
+LENGTH = re.compile(rb"(?im)^content-length: *(\d+)")
 
 
 @contextmanager
