@@ -69,9 +69,9 @@ class Manifest(Section):
         Raises:
             ValueError: it is no manifest, or not what was written.
         """
+        manifest = cls.model_validate_json(content)
         if not content.endswith(b"\n"):
             raise ValueError("its end is cut off")
-        manifest = cls.model_validate_json(content)
         if cls._hash(json.loads(content)) != manifest.sha256:
             raise ValueError("its own SHA-256 differs: it was changed after it was written")
         return manifest

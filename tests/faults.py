@@ -3,15 +3,17 @@
 A test marked `fault` injects one and counts through the fixture `injected`. The environment's
 `POSTTRAIN_TEST_FAULTS` says how often: `quick` in `make test`, `few` in `make test-all`, `full` in
 `make test-faults`, which prints what every fault cost and keeps it in a file. Where only some tests
-ran (`make test-faults FAULTS=tests/cli`), the other lines of the file stay.
+ran (`make test-faults FAULTS=tests/cli`), the other lines of the file stay, each with its commit.
 """
 
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ def injected(request: pytest.FixtureRequest) -> Iterator[Injected]:
     request.node.user_properties.append(("fault", line))
 
 
+@cache
+def commit() -> str:
+    """Of the tree that is tested."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
 class Lines:
     """The lines of the table, as the tests' reports bring them."""
 
@@ -76,7 +86,8 @@ class Lines:
                 assert isinstance(found, dict)
                 key = (found["part"], found["fault"], found["how"])
                 line = self.by_fault.setdefault(
-                    key, {**found, "count": 0, "lost": 0, "tests": 0, "failed": 0}
+                    key,
+                    {**found, "count": 0, "lost": 0, "tests": 0, "failed": 0, "commit": commit()},
                 )
                 line["count"] += found["count"]
                 line["lost"] += found["lost"]
@@ -94,6 +105,7 @@ class Lines:
             "level": LEVEL,
             "when": datetime.now(UTC).strftime("%Y-%m-%d"),
             "python": platform.python_version(),
+            "cpus": os.cpu_count(),
             "failed": sorted(failed),
             "faults": self.sorted,
         }

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 PATIENCE_SECONDS = 120
+LENGTH = re.compile(rb"(?im)^content-length: *(\d+)")
 
 
 class MlflowServer:
@@ -118,26 +119,27 @@ class Proxy:
 
 
 def _message(stream: socket.socket) -> bytes:
-    """An HTTP message: its head, and as many bytes as that says; empty where none began.
+    """An HTTP message with a length, or none: its head and body; empty where none began.
 
     Raises:
         ConnectionError: the other side was gone before its end, as a server that was killed.
     """
-    text, missing = b"", 1
-    while missing > 0:
-        part = stream.recv(65536)
-        if not part and text:
-            raise ConnectionError("closed within a message")
-        if not part:
-            return b""
-        text += part
-        head, end, body = text.partition(b"\r\n\r\n")
-        sizes = [int(n) for n in LENGTH.findall(head)]
-        missing = sum(sizes[:1]) - len(body) if end else 1
+    text = stream.recv(65536)
+    while text and b"\r\n\r\n" not in text:
+        text += _more(stream)
+    head = text.partition(b"\r\n\r\n")[0]
+    length = LENGTH.search(head)
+    whole = len(head) + 4 + int(length[1] if length else 0)
+    while text and len(text) < whole:
+        text += _more(stream)
     return text
 
 
-LENGTH = re.compile(rb"(?im)^content-length: *(\d+)")
+def _more(stream: socket.socket) -> bytes:
+    part = stream.recv(65536)
+    if not part:
+        raise ConnectionError("closed within a message")
+    return part
 
 
 @contextmanager

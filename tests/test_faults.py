@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests import faults
-from tests.faults import LEVEL, Injected, Lines, table, times
+from tests.faults import LEVEL, Injected, Lines, commit, table, times
 
 
 def report(when: str, outcome: str, **line: Any) -> pytest.TestReport:
@@ -31,7 +31,7 @@ def test_tests_of_one_fault_are_one_line() -> None:
     for _ in range(2):
         lines.add(report("call", "passed"))
         lines.add(report("teardown", "passed", **LINE))
-    assert lines.sorted == [{**LINE, "count": 6, "tests": 2, "failed": 0}]
+    assert lines.sorted == [{**LINE, "count": 6, "tests": 2, "failed": 0, "commit": commit()}]
     assert table(lines.sorted).splitlines()[-1] == "| State | a flipped byte | each file | 6 | 0 |"
 
 
@@ -43,14 +43,14 @@ def test_a_test_that_failed_is_seen_in_the_table() -> None:
 
 
 def test_lines_of_faults_that_did_not_run_now_stay() -> None:
-    other = {**LINE, "fault": "a cut file", "tests": 1, "failed": 0}
+    other = {**LINE, "fault": "a cut file", "tests": 1, "failed": 0, "commit": "0a1b2c3"}
     stale = {**LINE, "count": 99, "tests": 1, "failed": 1}
     before = {"level": LEVEL, "failed": ["tests/x.py::one", "y"], "faults": [stale, other]}
     lines = Lines()
     lines.add(report("call", "passed"))
     lines.add(report("teardown", "passed", **LINE))
     kept = lines.joined(before)
-    assert kept["faults"] == [other, {**LINE, "tests": 1, "failed": 0}]
+    assert kept["faults"] == [other, {**LINE, "tests": 1, "failed": 0, "commit": commit()}]
     assert kept["failed"] == ["y"]
     assert lines.joined({**before, "level": "another"})["failed"] == []
 
@@ -62,10 +62,7 @@ def test_a_worker_that_died_is_a_failure_without_a_line() -> None:
 
 
 def test_the_page_shows_the_committed_table_and_nothing_was_lost() -> None:
-    file = Path("benchmarks/results/faults.json")
-    if not file.exists():
-        pytest.skip("make test-faults has not been run whole yet")
-    kept = json.loads(file.read_bytes())
+    kept = json.loads(Path("benchmarks/results/faults.json").read_bytes())
     assert (kept["level"], kept["failed"]) == ("full", [])
     assert [one for one in kept["faults"] if one["lost"] or one["failed"]] == []
     assert table(kept["faults"]) in Path("docs/reliability.md").read_text(encoding="utf-8")

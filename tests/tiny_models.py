@@ -39,7 +39,7 @@ def tiny(family: str) -> PreTrainedModel:
         return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
     if family == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**SIZES)).eval()
-    if family == "gemma3":  # its window is shorter than most prompts
+    if family == "gemma3":  # its window is shorter than the longest text of every test
         layers = ["sliding_attention", "full_attention"]
         config = Gemma3TextConfig(
             **SIZES, sliding_window=4, layer_types=layers, final_logit_softcapping=3.0

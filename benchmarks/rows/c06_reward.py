@@ -50,41 +50,42 @@ def prepare(bench: Bench) -> Prepared:
     prepare_torch(SEED)
     base = make_base(bench)
     sft = SftRecipe(learning_rate=RATE, num_epochs=1, batch_size=1)
-    work = Work(
+    pairs = make_pairs(BATCH if bench.quick else 4 * BATCH)
+    sides = [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in pairs]
+    trainers = Trainers(
         folder=bench.folder,
         base=base,
         assistant=make_assistant(base, sft, bench.folder / "assistant"),
         tokens=make_tokens(bench.folder / "tokens", prompts=[{"set": "rollout"}]),
-        pairs=make_pairs(BATCH if bench.quick else 4 * BATCH),
+        pairs=pairs,
+        sides=sides,
         head=0.1 * torch.randn(1, load_base(base).config.hidden_size),
     )
     arms = [
-        Arm("ours", lambda watch: work.ours("float32", watch)),
-        Arm("ours, bfloat16", lambda watch: work.ours("bfloat16", watch), "bfloat16"),
-        Arm("padded", lambda watch: work.tutorial(MAX_LENGTH, watch)),
-        Arm("unpadded", lambda watch: work.tutorial(None, watch)),
-        Arm("TRL", work.trl, "bfloat16"),
+        Arm("ours", lambda watch: trainers.ours("float32", watch)),
+        Arm("ours, bfloat16", lambda watch: trainers.ours("bfloat16", watch), "bfloat16"),
+        Arm("padded", lambda watch: trainers.tutorial(MAX_LENGTH, watch)),
+        Arm("unpadded", lambda watch: trainers.tutorial(None, watch)),
+        Arm("TRL", trainers.trl, "bfloat16"),
     ]
-    fill = sum(len(side) for pair in work.sides for side in pair) / 2 / len(work.pairs) / MAX_LENGTH
-    return Prepared(arms, {"seed": SEED, "pairs": len(work.pairs), "fill": fill})
+    fill = sum(len(side) for pair in sides for side in pair) / 2 / len(sides) / MAX_LENGTH
+    return Prepared(arms, {"seed": SEED, "pairs": len(pairs), "fill": fill})
 
 
 @dataclass(frozen=True)
-class Work:
-    """What every arm trains, and on what."""
+class Trainers:
+    """The arms, and what they share."""
 
     folder: Path
     base: BaseModel
     assistant: Policy
     tokens: Tokens
     pairs: list[Pair]
+    sides: list[tutorial_reward.Sides]
+    """The same pairs as the other trainers take them: prompt and answer in one."""
+
     head: Tensor
     """(1, D), where each head starts."""
-
-    @property
-    def sides(self) -> list[tutorial_reward.Sides]:
-        """Prompt and answer of each side, as the other trainers take them."""
-        return [([*one.prompt, *one.chosen], [*one.prompt, *one.rejected]) for one in self.pairs]
 
     def ours(self, dtype: Precision, watch: Watch) -> None:
         """Our trainer."""

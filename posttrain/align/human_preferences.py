@@ -73,7 +73,7 @@ def read_key(file: Path) -> dict[str, KeyRow]:
     Raises:
         ValueError: the file is absent or a line is no row of a key.
     """
-    if not file.exists():
+    if not file.is_file():  # a device may have no end
         raise ValueError(f"{file}: no such key; name the one that the export wrote by --key")
     rows: dict[str, KeyRow] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):

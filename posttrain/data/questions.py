@@ -46,6 +46,8 @@ def read_questions(file: Path, system: str | None = None) -> list[Question]:
     Raises:
         ValueError: the file cannot be read, holds no rows, or some of them are no questions.
     """
+    if file.is_char_device() or file.is_block_device():  # it may have no end
+        raise ValueError(f"{file}: is a device; name a file, or `-` for standard input")
     try:
         with file.open("rb") as stream:
             return parse_questions(stream, str(file), system)

@@ -46,6 +46,9 @@ def test_a_truncated_manifest_is_refused(folder: Records) -> None:
         file.write_bytes(whole[:length])
         with pytest.raises(ValueError, match="not the manifest"):
             folder.verify()
+    file.write_bytes(whole[:-1])  # still whole JSON
+    with pytest.raises(ValueError, match="its end is cut off"):
+        folder.verify()
 
 
 def test_what_was_verified_is_verified_again_once_it_changes(folder: Records) -> None:

@@ -56,6 +56,8 @@ def test_every_way_to_import_is_seen(
     (tmp_path / "posttrain" / "mine.py").write_text(line)
     monkeypatch.setattr(_caching, "ROOT", tmp_path)
     assert "posttrain/tracking.py" in files("posttrain.mine")
+    (tmp_path / "posttrain" / "mine.py").write_text("import os")
+    assert "posttrain/tracking.py" not in files("posttrain.mine"), "the file has changed"
 
 
 def test_ingest_is_keyed_by_the_bytes_of_its_sources(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from posttrain.align.forward import (
     log_probs_and_entropies,
     using,
 )
-from tests.tiny_models import SIZES, tiny
+from tests.tiny_models import FAMILIES, SIZES, tiny
 
 CPU = torch.device("cpu")
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12]]
 RESPONSES = [[20, 21], [22, 23, 24, 1], [1]]
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("max_logits", [2**25, 300 * 3])
 def test_alignment_17_log_probs_equal_the_models_own_row_by_row(
     family: str, max_logits: int, monkeypatch: pytest.MonkeyPatch
@@ -87,7 +87,7 @@ def test_a_pass_is_worth_less_than_much_padding_and_more_than_little() -> None:
 
 
 def test_the_head_of_known_families_is_the_models_own() -> None:
-    for family in ("llama", "gemma3", "gpt2"):
+    for family in FAMILIES:
         check_head(tiny(family))
 
 

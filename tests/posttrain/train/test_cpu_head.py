@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 from posttrain.align import forward
 from posttrain.train.collate import IGNORED
 from posttrain.train.cpu_head import add_cpu_head
-from tests.tiny_models import SIZES, tiny
+from tests.tiny_models import FAMILIES, SIZES, tiny
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 LABELS = torch.tensor([[IGNORED, 6, IGNORED, 8, 9, 10, IGNORED, 12]])
@@ -35,7 +35,7 @@ def read(model: PreTrainedModel, ours: bool, labels: torch.Tensor = LABELS) -> d
 
 
 @pytest.mark.parametrize("max_logits", [2**25, 300 * 2])
-@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_figures_and_gradients_equal_trls(
     family: str, max_logits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
