@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench_table import Results, RowFound, decayed, gpu_table, table
+from benchmarks.bench_table import Results, RowFound, decayed, gpu_table, summary, table
 from benchmarks.harness import Bench, Row, all_rows, measure
 from benchmarks.machine import Machine, machine
 
@@ -48,17 +48,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{asked.out}: measured on another machine, or with other versions; run all rows, or "
             "name another file by --out"
         )
-    rows = {}
+    rows: dict[str, RowFound] = {}
+    kept = before if joins else None
     with tempfile.TemporaryDirectory(prefix="posttrain-bench-") as folder:
         for name in asked.rows or known:
             rows[name] = run(known[name], Path(folder), asked.quick, asked.turns)
             print(table({name: rows[name]}), flush=True)
-    print(table(rows), gpu_table(), sep="\n\n")
-    if asked.check and before is not None:
-        if worse := decayed(before.rows, rows):
-            sys.exit("decayed: " + "; ".join(worse))
-    elif not asked.quick:
-        write(before if joins else None, here, rows, asked.out)
+            if not (asked.check or asked.quick):  # a row that fails costs none of those before
+                kept = write(kept, here, {name: rows[name]}, asked.out)
+    print(table(rows), summary(rows), gpu_table(), sep="\n\n")
+    if asked.check and before is not None and (worse := decayed(before.rows, rows)):
+        sys.exit("decayed: " + "; ".join(worse))
 
 
 def run(row: Row, folder: Path, quick: bool, num_turns: int | None = None) -> RowFound:
@@ -79,10 +79,11 @@ def read(file: Path) -> Results | None:
     return Results.model_validate_json(file.read_bytes()) if file.exists() else None
 
 
-def write(before: Results | None, here: Machine, rows: dict[str, RowFound], file: Path) -> None:
+def write(before: Results | None, here: Machine, rows: dict[str, RowFound], file: Path) -> Results:
     """Write the results; the rows join those of before, if there are any."""
-    ours = before or Results(machine=here, threads=THREADS, rows={})
-    file.write_text(ours.with_rows(rows).model_dump_json(indent=1) + "\n", encoding="utf-8")
+    ours = (before or Results(machine=here, threads=THREADS, rows={})).with_rows(rows)
+    file.write_text(ours.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return ours
 
 
 if __name__ == "__main__":

@@ -100,6 +100,22 @@ def line(name: str, row: RowFound, one: Found) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def summary(rows: Mapping[str, RowFound]) -> str:
+    """A line a row, in float32: what README shows of the table."""
+    lines = ["| | measured (at least) |", "|---|---|"]
+    for row in rows.values():
+        told = []
+        for one in row.found:
+            target = one.target
+            if "bfloat16" in target.what:
+                continue
+            sign, miss = "≤ " if target.at_most else "", "" if target.is_met(one.value) else " ✗"
+            bound = f"{sign}{quantity(target.bound, target.unit)}"
+            told.append(f"{target.what}: {quantity(one.value, target.unit)} ({bound}){miss}")
+        lines.append(f"| {row.title} | {'<br>'.join(told)} |")
+    return "\n".join(lines)
+
+
 def quantity(value: float, unit: str) -> str:
     """A figure with its unit."""
     return f"{value:.3g}{'' if unit == 'x' else ' '}{unit}".strip()
