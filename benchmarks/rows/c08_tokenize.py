@@ -25,8 +25,8 @@ from posttrain.recipe.tokenize import TokenizeRecipe
 
 NUM_ROWS = 10_000
 LONGEST = MAX_LENGTH * 3 // 4
-"""Room for the template's tokens, and for made-up words that are cut otherwise when they are encoded
-anew: what is longer than the maximum ours leaves out and counts, and the map cuts."""
+"""Room for the template's tokens, and for made-up words that are longer when they are encoded anew:
+what is longer than the maximum ours leaves out and counts, and the map cuts."""
 
 
 def prepare(bench: Bench) -> Prepared:
