@@ -86,7 +86,7 @@ dashboard: setup  ## ZenML, MLflow and the review page on loopback; Ctrl-C ends 
 schema: setup  ## JSON Schema of the recipe, for editors
 	@. $(STATE)/env && posttrain schema --out recipes/recipe.schema.json
 
-bench: setup  ## Every stage against what people use today (half an hour)
+bench: setup  ## Every stage against what people use today (an hour)
 	@. $(STATE)/env && nice -n 5 python -m benchmarks.bench
 
 bench-check: setup  ## The same against the committed results; fails where a ratio fell by a fifth
