@@ -133,6 +133,7 @@ def prepare(bench: Bench) -> Prepared:
 
     arms = [
         arm("ours, once", OURS, once),
+        arm("ours, once, bfloat16", OURS, once, dtype="bfloat16"),
         arm("tutorial", "benchmarks.baselines.tutorial_ppo", once),
         arm("ours", OURS, twice),
         arm("ours, bfloat16", OURS, twice, dtype="bfloat16"),
@@ -183,6 +184,13 @@ ROW = Row(
             10,
         ),
         against("the tutorial's loop, without KL and value", "ours, once", "tutorial", 5, 10),
+        against(
+            "the tutorial's loop, without KL and value; ours in bfloat16",
+            "ours, once, bfloat16",
+            "tutorial",
+            5,
+            10,
+        ),
         against("TRL 1.12", "ours", "TRL", 1.7, 3),
         against("TRL 1.12; ours in bfloat16", "ours, bfloat16", "TRL", 1.7, 3),
     ),

@@ -7,7 +7,7 @@ Shapes: B sequences, S positions (prompt and response), N real response tokens o
 by row), D width, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from posttrain.align import frozen_head
 from posttrain.align.losses import entropies, token_log_probs
 
 MAX_LOGITS = 2**25
-"""Logits in memory at a time (128 MiB in float32)."""
+"""Logits in memory at a time (128 MiB in float32) where the output layer trains."""
 
 PASS_TOKENS = {"cpu": 32, "cuda": 2_048}
 """Tokens' worth of a pass's fixed cost. Measured on a CPU with 5 million parameters."""
@@ -105,46 +106,41 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids_BS: Tensor) -> Tensor:
 def log_probs(
     model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor, temperature: float
 ) -> Tensor:
-    """Log-probability of each token, in float32, chunk by chunk.
-
-    With several chunks the backward pass computes each one's logits again.
-    """
-    owner = causal(model)
-
-    def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, ...]:
-        return (token_log_probs(logits(owner, hidden_CD), token_C, temperature),)
-
-    return _by_chunks(owner, hidden_ND, token_N, of_chunk)[0]
+    """Log-probability of each token, in float32, chunk by chunk."""
+    return log_probs_and_hits(model, hidden_ND, token_N, temperature)[0]
 
 
 def log_probs_and_hits(
-    model: PreTrainedModel | PeftModel, hidden_ND: Tensor, token_N: Tensor
+    model: PreTrainedModel | PeftModel,
+    hidden_ND: Tensor,
+    token_N: Tensor,
+    temperature: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The same at temperature 1, and of each token whether no other is likelier."""
+    """The same, and of each token whether no other is likelier.
+
+    Where the output layer trains and there are several chunks, the backward pass computes each
+    one's logits again.
+    """
     owner = causal(model)
+    head = owner.get_output_embeddings()
+    if frozen_head.is_frozen(head, hidden_ND):
+        cap = soft_cap(owner)
+        return frozen_head.log_probs_and_hits(head, hidden_ND, token_N, temperature, cap)
 
     def of_chunk(hidden_CD: Tensor, token_C: Tensor) -> tuple[Tensor, ...]:
         logits_CV = logits(owner, hidden_CD)
         with torch.no_grad():
             hit_C = logits_CV.gather(-1, token_C[:, None]).squeeze(-1) >= logits_CV.amax(-1)
-        return token_log_probs(logits_CV, token_C, 1.0), hit_C
+        return token_log_probs(logits_CV, token_C, temperature), hit_C
 
-    log_prob_N, hit_N = _by_chunks(owner, hidden_ND, token_N, of_chunk)
-    return log_prob_N, hit_N
-
-
-def _by_chunks(
-    owner: PreTrainedModel,
-    hidden_ND: Tensor,
-    token_N: Tensor,
-    of_chunk: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
-) -> tuple[Tensor, ...]:
     size = _chunk_size(owner)
     if len(token_N) <= size:
-        return of_chunk(hidden_ND, token_N)
+        log_prob_N, hit_N = of_chunk(hidden_ND, token_N)
+        return log_prob_N, hit_N
     chunks = zip(hidden_ND.split(size), token_N.split(size), strict=True)
     parts = [checkpoint(of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+    log_prob_N, hit_N = (torch.cat(part) for part in zip(*parts, strict=True))
+    return log_prob_N, hit_N
 
 
 @torch.no_grad()
@@ -153,6 +149,10 @@ def log_probs_and_entropies(
 ) -> tuple[Tensor, Tensor]:
     """The same without gradients, and the entropy at each token's position."""
     owner = causal(model)
+    head = owner.get_output_embeddings()
+    if frozen_head.is_frozen(head, hidden_ND):
+        cap = soft_cap(owner)
+        return frozen_head.log_probs_and_entropies(head, hidden_ND, token_N, temperature, cap)
     size = _chunk_size(owner)
     parts = []
     for hidden_CD, token_C in zip(hidden_ND.split(size), token_N.split(size), strict=True):
@@ -171,8 +171,13 @@ def _chunk_size(owner: PreTrainedModel) -> int:
 def logits(model: PreTrainedModel, hidden_ND: Tensor) -> Tensor:
     """The output layer, with Gemma's soft cap where the model has one."""
     logits_NV: Tensor = model.get_output_embeddings()(hidden_ND)
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    cap = soft_cap(model)
     return logits_NV if cap is None else cap * torch.tanh(logits_NV / cap)
+
+
+def soft_cap(model: PreTrainedModel) -> float | None:
+    """Gemma's bound on its logits."""
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
 @torch.no_grad()

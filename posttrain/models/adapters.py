@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from posttrain.models.bottleneck import BottleneckConfig, bottleneck_config
+from posttrain.models.fused_lora import fuse_adapters
 from posttrain.models.quantize import quantization_of
 from posttrain.recipe.train import BottleneckRecipe, LoraRecipe, Method
 
@@ -43,6 +44,7 @@ def attach_folder(
         peft = model
     else:
         peft = get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
+    fuse_adapters(peft)
     fill_adapter(peft, name, folder)
     peft.set_adapter(name)
     for weight, learned in learns:  # set_adapter changes who learns
@@ -112,7 +114,9 @@ def new_adapter(
             fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
             task_type="CAUSAL_LM",
         )
-    return get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
+    peft = get_peft_model(model, config, adapter_name=name, autocast_adapter_dtype=True)
+    fuse_adapters(peft)
+    return peft
 
 
 def method_of(model: PeftModel, name: str) -> Method:

@@ -16,12 +16,13 @@ import torch
 from peft import PeftModel
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from posttrain import processes
+from posttrain.align.forward import like_lengths
 from posttrain.cost import count_tokens
 from posttrain.models import vllm
-from posttrain.models.cache import roomy_cache
+from posttrain.models.cache import all_roomy, joined_cache, roomy_cache
 from posttrain.models.merged import merged
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
@@ -160,36 +161,74 @@ def decode(
 
     Between tokens the caller has its own grad mode.
     """
-    ids_BS, mask_BS = pad_left(rows, sampling.pad_id, model.device)
+    _, mask_BS = pad_left(rows, sampling.pad_id, model.device)
     position_BS = positions(mask_BS)
     ends = torch.tensor(sampling.end_ids, device=model.device)
     kept_B = torch.arange(len(rows), device=model.device)
     ended_B = torch.zeros(len(rows), dtype=torch.bool, device=model.device)
-    cache = roomy_cache(model.config, ids_BS.shape[1] + sampling.max_new_tokens)
+    logits_BV, cache = _prefill(model, rows, sampling)
     for step in range(sampling.max_new_tokens):
-        with torch.no_grad():
-            logits_BV = model(
-                input_ids=ids_BS,
-                attention_mask=mask_BS,
-                position_ids=position_BS,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
         token_B = pick(logits_BV, draws_BT[kept_B, step], sampling.temperature)
         yield kept_B, token_B
         ended_B = ended_B | torch.isin(token_B, ends)
         num_ended = int(ended_B.sum())
-        if num_ended == len(kept_B):
+        if num_ended == len(kept_B) or step + 1 == sampling.max_new_tokens:
             break
-        ids_BS, position_BS = token_B[:, None], position_BS[:, -1:] + 1
+        position_BS = position_BS[:, -1:] + 1
         mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(kept_B), 1)], dim=-1)
         if num_ended >= LEAVE_SHARE * len(kept_B):
             stay = (~ended_B).nonzero().squeeze(-1)
             with torch.no_grad():
                 cache.batch_select_indices(stay)
             kept_B, ended_B, mask_BS = kept_B[stay], ended_B[stay], mask_BS[stay]
-            ids_BS, position_BS = ids_BS[stay], position_BS[stay]
+            token_B, position_BS = token_B[stay], position_BS[stay]
+        logits_BV = _next_logits(model, token_B[:, None], mask_BS, position_BS, cache)
+
+
+def _prefill(
+    model: PreTrainedModel | PeftModel, rows: Sequence[Sequence[int]], sampling: Sampling
+) -> tuple[Tensor, DynamicCache]:
+    """Logits after each prompt, and the cache of all; prompts of like length are read together.
+
+    A batch is as wide as its longest prompt, which most others would be padded to.
+    """
+    config, device = model.config, model.device
+    lengths = [len(row) for row in rows]
+    capacity = max(lengths) + sampling.max_new_tokens
+
+    def read(places: Sequence[int], room: int) -> tuple[Tensor, DynamicCache]:
+        ids_BS, mask_BS = pad_left([rows[place] for place in places], sampling.pad_id, device)
+        cache = roomy_cache(config, room)
+        return _next_logits(model, ids_BS, mask_BS, positions(mask_BS), cache), cache
+
+    groups = like_lengths(lengths, len(rows), device)
+    if len(groups) == 1 or not all_roomy(config):  # a window's layer keeps no column of its own
+        return read(range(len(rows)), capacity)
+    found = [read(group, lengths[group[0]]) for group in groups]
+    logits_BV = torch.cat([logits_GV for logits_GV, _ in found])
+    order = torch.tensor([place for group in groups for place in group], device=device)
+    parts = [(group, cache) for group, (_, cache) in zip(groups, found, strict=True)]
+    return logits_BV[order.argsort()], joined_cache(config, capacity, parts)
+
+
+@torch.no_grad()
+def _next_logits(
+    model: PreTrainedModel | PeftModel,
+    ids_BS: Tensor,
+    mask_BS: Tensor,
+    position_BS: Tensor,
+    cache: DynamicCache,
+) -> Tensor:
+    """Logits (B, V) of the token after the last; the cache grows by the tokens given."""
+    logits_BV: Tensor = model(
+        input_ids=ids_BS,
+        attention_mask=mask_BS,
+        position_ids=position_BS,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    return logits_BV
 
 
 def pick(logits_BV: Tensor, draw_B: Tensor, temperature: float) -> Tensor:

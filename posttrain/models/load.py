@@ -18,6 +18,7 @@ from posttrain.models.adapters import attach_folder
 from posttrain.models.code import NO_CODE, code_of
 from posttrain.models.device import device, dtype, kernels, with_kernels
 from posttrain.models.quantize import keep_trainable, nf4, quantization_of
+from posttrain.models.raised_attention import raise_attention
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.runtime import Runtime
 
@@ -135,6 +136,7 @@ def _quantized(
     )
     keep_trainable(model)
     model.requires_grad_(False)
+    raise_attention(model)
     return cast(PreTrainedModel, model.eval())
 
 
@@ -153,7 +155,9 @@ def _merged(base: BaseModel, runtime: Runtime) -> Path:
 
 
 def _placed(model: torch.nn.Module, runtime: Runtime) -> PreTrainedModel:
-    return cast(PreTrainedModel, model.to(device(runtime)).eval())
+    placed = cast(PreTrainedModel, model.to(device(runtime)).eval())
+    raise_attention(placed)
+    return placed
 
 
 def load_base_of(base: BaseModel, policy: Policy | RewardModel) -> PreTrainedModel:

@@ -23,6 +23,7 @@ from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
 from posttrain.align.forward import MAX_LOGITS, log_probs
+from posttrain.align.frozen_head import chunk_size
 from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
@@ -220,14 +221,19 @@ def _forward(
         backbone = model.base_model
         if work.reads == "hidden":
             return kept(model, lambda: backbone(**given, use_cache=False)[0]), 0
-        number = max(1, min(work.rows * work.answer_length, MAX_LOGITS // vocabulary))
+        head = model.get_output_embeddings()
+        number = max(1, work.rows * work.answer_length)
+        if any(weight.requires_grad for weight in head.parameters()):
+            number = at_once = min(number, max(1, MAX_LOGITS // vocabulary))
+        else:  # of the others a slope as large as the hidden state is kept
+            at_once = min(number, chunk_size(vocabulary, ids.device))
         tokens = torch.zeros(number, dtype=torch.long, device="meta")
 
         def answers() -> Any:
             hidden = backbone(**given, use_cache=False)[0]
             return log_probs(model, hidden.flatten(0, 1)[:number], tokens, 1.0)
 
-        return kept(model, answers), number * vocabulary
+        return kept(model, answers), at_once * vocabulary
 
 
 def _passing(

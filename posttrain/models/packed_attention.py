@@ -14,10 +14,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 
 from posttrain.align.forward import causal
+from posttrain.models.raised_attention import RAISED, raised_attention
 
 PACKED = "posttrain_packed"
 """Name under which Transformers knows it."""
@@ -58,15 +58,13 @@ def packed_attention(
         )
     starts = (position_ids[0] == 0).nonzero().flatten().tolist()
     lengths = [b - a for a, b in zip(starts, [*starts[1:], position_ids.shape[1]], strict=True)]
-    # a CPU's kernel takes three to five times as long for bfloat16, in its backward pass
-    raised = (one.float().split(lengths, dim=2) for one in (query_1HTD, key_1HTD, value_1HTD))
+    sequences = (one.split(lengths, dim=2) for one in (query_1HTD, key_1HTD, value_1HTD))
     parts = []
-    with torch.autocast("cpu", enabled=False):
-        for length, query, key, value in zip(lengths, *raised, strict=True):
-            mask = None
-            if sliding_window is not None and length > sliding_window:
-                mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - sliding_window)
-            parts.append(sdpa_attention_forward(module, query, key, value, mask, **more)[0])
+    for length, query, key, value in zip(lengths, *sequences, strict=True):
+        mask = None
+        if sliding_window is not None and length > sliding_window:
+            mask = torch.ones(length, length, dtype=torch.bool).tril().triu(1 - sliding_window)
+        parts.append(raised_attention(module, query, key, value, mask, **more)[0])
     return torch.cat(parts, dim=1).to(value_1HTD.dtype), None
 
 
@@ -85,7 +83,7 @@ def attend_within_sequences(model: PreTrainedModel | PeftModel) -> bool:
     """
     owner = causal(model)
     kinds = set(getattr(owner.config, "layer_types", None) or KNOWN_LAYERS)
-    if owner.device.type != "cpu" or owner.config._attn_implementation != "sdpa":
+    if owner.device.type != "cpu" or owner.config._attn_implementation not in ("sdpa", RAISED):
         return False
     if kinds - KNOWN_LAYERS:
         return False

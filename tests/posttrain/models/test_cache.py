@@ -3,7 +3,7 @@
 import torch
 from transformers import DynamicCache, Gemma3TextConfig, LlamaConfig
 
-from posttrain.models.cache import RoomyLayer, roomy_cache
+from posttrain.models.cache import RoomyLayer, all_roomy, joined_cache, roomy_cache
 
 
 def states(rows: int, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,3 +40,22 @@ def test_sliding_windows_keep_their_own_layers() -> None:
     )
     sliding, full = roomy_cache(config, 8).layers
     assert sliding.is_sliding and isinstance(full, RoomyLayer)
+    assert not all_roomy(config) and all_roomy(LlamaConfig(num_hidden_layers=1))
+
+
+def test_rows_read_apart_join_at_their_places_and_end_together() -> None:
+    config = LlamaConfig(num_hidden_layers=1)
+    long, short = roomy_cache(config, 4), roomy_cache(config, 2)
+    given = {1: states(1, 4), 0: states(2, 2)}
+    long.update(*given[1], 0)
+    short.update(*given[0], 0)
+    whole = joined_cache(config, 6, [([1], long), ([2, 0], short)])
+    new = states(3, 1)
+    found = whole.update(*new, 0)
+    assert whole.get_seq_length() == 5
+    for name in (0, 1):
+        assert found[name][1, :, :4].equal(given[1][name][0])
+        for place, row in ((2, 0), (0, 1)):
+            assert found[name][place, :, 2:4].equal(given[0][name][row])
+            assert not found[name][place, :, :2].any()  # masked, and no NaN
+        assert found[name][:, :, 4:].equal(new[name])

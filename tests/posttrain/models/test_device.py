@@ -1,6 +1,9 @@
 """Precision and kernels: decided from facts alone, whatever machine the tests run on."""
 
 import logging
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -137,3 +140,29 @@ def test_ligers_kernels_are_put_into_a_base_before_any_adapter(
 def test_the_architecture_of_a_wrapped_model_is_found() -> None:
     model = GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
     assert architecture_of(torch.nn.Sequential(model)) == "gpt2"
+
+
+FAULTS = """
+import resource, torch
+from posttrain.models.device import keep_freed_memory, prepare
+if {kept}:
+    prepare(0)
+torch.set_num_threads(1)
+for _ in range(3):
+    torch.ones(2**21)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40):
+    torch.ones(2**21)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
+def test_memory_that_is_freed_is_not_given_back_and_zeroed_anew() -> None:
+    faults = {}
+    for kept in (False, True):
+        found = subprocess.run(
+            [sys.executable, "-c", FAULTS.format(kept=kept)], capture_output=True, check=True
+        )
+        faults[kept] = int(found.stdout.split()[-1])
+    assert faults[True] * 10 < faults[False]

@@ -75,6 +75,21 @@ def test_batch_size_and_padding_change_nothing(family: str, temperature: float) 
     assert found[0] == found[1] == found[2]
 
 
+def test_prompts_of_unlike_lengths_are_read_apart_and_answered_together() -> None:
+    model = tiny("llama")
+    read: list[tuple[int, ...]] = []
+    forward = model.forward
+    model.forward = lambda **given: (
+        read.append(tuple(given["input_ids"].shape)),
+        forward(**given),
+    )[1]
+    asked = [[5] * 40, [6] * 4, [7] * 38, *([8 + n] * 5 for n in range(5))]
+    found = generate(model, asked, sampling(max_new_tokens=3))
+    assert read == [(2, 40), (6, 5), (8, 1), (8, 1)]
+    model.forward = forward
+    assert found == [generate(model, [one], sampling(max_new_tokens=3))[0] for one in asked]
+
+
 def test_draws_depend_on_the_seed_and_not_on_torchs_global_state() -> None:
     model = tiny("llama")
     drawn = sampling(temperature=1)
