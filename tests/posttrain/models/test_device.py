@@ -143,18 +143,29 @@ def test_the_architecture_of_a_wrapped_model_is_found() -> None:
 
 
 FAULTS = """
-import resource, torch
-from posttrain.models.device import keep_freed_memory, prepare
+import ctypes, resource
+from posttrain.models.device import prepare
+
 if {kept}:
     prepare(0)
-torch.set_num_threads(1)
+libc = ctypes.CDLL(None)
+libc.malloc.restype, size = ctypes.c_void_p, ctypes.c_size_t(24 * 2**20)
+
+def step():
+    held = [ctypes.c_void_p(libc.malloc(size)) for _ in range(8)]
+    for memory in held:
+        libc.memset(memory, 1, size)
+    for memory in held:
+        libc.free(memory)
+
 for _ in range(3):
-    torch.ones(2**21)
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(40):
-    torch.ones(2**21)
+for _ in range(10):
+    step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+"""As C calls it: what a tensor keeps beside its numbers would hold memory below it in place."""
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
