@@ -49,6 +49,7 @@ def broken(folder: Path, what: str, after: int, value: str = "nan") -> Iterator[
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_bad_weight_is_named(value: float) -> None:
     weights = {"one": nn.Parameter(torch.ones(2, 3)), "two": nn.Parameter(torch.full((4,), 3e38))}
+    weights["none of it here"] = nn.Parameter(torch.empty(0))
     assert bad_weight(weights) is None
     weights["two"].data[2] = value
     assert bad_weight(weights) == "two"
