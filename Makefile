@@ -17,6 +17,10 @@ help:  ## List the targets
 
 setup: $(STATE)/env  ## Environment in .venv/, embedded stack in .posttrain/
 
+# Threads wait for one another longer than they compute in a model of a million weights.
+ifneq ($(filter zenml_config.yaml recipes/tiny_%,$(CONFIG)),)
+demo: export POSTTRAIN_THREADS ?= 1
+endif
 demo: setup  ## Train the sample model through every stage and promote it
 	@. $(STATE)/env && zenml pipeline run pipelines.$(PIPELINE).$(PIPELINE) -c $(CONFIG) -s posttrain
 	@. $(STATE)/env && posttrain report

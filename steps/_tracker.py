@@ -40,6 +40,12 @@ def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
             end_runs("FAILED" if step_failed else "FINISHED")
             super().cleanup_step_run(info, step_failed)
 
+        def disable_autologging(self) -> None:
+            """Nothing: no step turns it on.
+
+            ZenML would import eight frameworks to turn it off, and warn of one that MLflow dropped.
+            """
+
     return PatientTracker
 
 

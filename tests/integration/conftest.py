@@ -29,6 +29,7 @@ class Checkout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.log = ""  # of the last run
         for part in PARTS:
             source, target = ROOT / part, root / part
             if source.is_dir():
@@ -69,7 +70,8 @@ class Checkout:
     def run(self, pipeline: str, config: Path) -> dict[str, str]:
         """Run a pipeline by ZenML's command; step -> `cached` or `completed`."""
         target = f"pipelines.{pipeline}.{pipeline}"
-        self.command("zenml", "pipeline", "run", target, "-c", str(config))
+        done = self.command("zenml", "pipeline", "run", target, "-c", str(config))
+        self.log = done.stdout + done.stderr
         return self.statuses()
 
     def statuses(self) -> dict[str, str]:

@@ -17,6 +17,9 @@ def test_first_run_runs_every_step_and_is_promoted(checkout: Checkout) -> None:
     statuses = checkout.run("fine_tuning", checkout.config())
     assert set(statuses.values()) == {"completed"}
     assert checkout.report()["promotion"]["promoted"]
+    # what a newcomer reads is of the run: libraries' talk of themselves is not
+    noise = ("Skipping registering", "autologging", "Warning")
+    assert not [line for line in checkout.log.splitlines() if any(word in line for word in noise)]
 
 
 def test_unchanged_run_is_cached_and_registers_the_same_version(checkout: Checkout) -> None:
