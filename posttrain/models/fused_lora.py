@@ -9,7 +9,7 @@ precision, as they do under autocast; its weights, and their gradients, stay in 
 Shapes: N tokens, I and O a layer's input and output widths, R rank.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -48,6 +48,13 @@ class FusedLora(Linear):
                 flat_NI, *weights, self.scaling[name]
             )
         return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
+
+    def cast_weights(self) -> list[nn.Parameter]:
+        """The active adapter's weights that a pass casts: those of a layer in bfloat16."""
+        precision = cast(Tensor, self.get_base_layer().weight).dtype
+        name = self._only_adapter(precision)
+        both = [] if name is None else [self.lora_A[name].weight, self.lora_B[name].weight]
+        return [cast(nn.Parameter, one) for one in both if one.dtype != precision]
 
     def _only_adapter(self, precision: torch.dtype) -> str | None:
         """The active adapter where it is an ordinary one, alone, on an ordinary layer."""

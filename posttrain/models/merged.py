@@ -5,7 +5,8 @@ time than the layer. So whoever only reads (sampling, scoring) merges it first. 
 were there are put back themselves, not by subtraction: no bit of the base changes.
 
 Only float32 is merged. At 16 bits the sum would be rounded, and answers would come from another
-policy than the one whose log-probabilities are read; 4 bits cannot hold it at all.
+policy than the one whose log-probabilities are read; 4 bits cannot hold it at all. Beside a layer
+in bfloat16 the adapter's weights, which each pass casts, are cast once instead: no output changes.
 """
 
 from collections.abc import Iterator
@@ -18,31 +19,42 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from posttrain.models.fused_lora import FusedLora
+
 MAX_BYTES = 2**30
 """Of the merged copies; of a larger model the layers cost more than what is added to them."""
 
 
 @contextmanager
 def merged(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Merge the active adapter where that may be; its weights must not train meanwhile.
+    """Merge the active adapter where that may be, or cast it; it must not train meanwhile.
 
     Raises:
         RuntimeError: the model trains, and the adapter's dropout would be lost.
     """
     layers = _layers(model)
-    kept: list[tuple[Linear, Tensor]] = []
+    kept: list[tuple[nn.Parameter, Tensor]] = []
     try:
         with torch.no_grad():
             for layer in layers:
                 weight = _weight(layer)
-                kept.append((layer, weight.data))
+                kept.append((weight, weight.data))
                 weight.data = weight.data.clone()
                 layer.merge()
+            for layer in [] if layers else _fused(model):
+                for weight in layer.cast_weights():
+                    kept.append((weight, weight.data))
+                    weight.data = weight.data.to(_weight(layer).dtype)
         yield
     finally:
-        for layer, original in kept:
-            _weight(layer).data = original
+        for weight, original in kept:
+            weight.data = original
+        for layer in layers:
             layer.merged_adapters.clear()
+
+
+def _fused(model: PreTrainedModel | PeftModel) -> list[FusedLora]:
+    return [module for module in model.modules() if isinstance(module, FusedLora)]
 
 
 def _layers(model: PreTrainedModel | PeftModel) -> list[Linear]:

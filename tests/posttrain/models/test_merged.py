@@ -82,6 +82,26 @@ def test_another_adapter_that_is_chosen_meanwhile_is_read_as_itself() -> None:
     assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dora", [False, True])
+def test_beside_bfloat16_weights_are_cast_once_and_nothing_else_changes(dora: bool) -> None:
+    model = adapted(dora=dora)
+    for name, weight in model.named_parameters():
+        if "lora_" not in name:
+            weight.data = weight.data.bfloat16()
+    before, expected = bits(model), model(IDS).logits
+    with merged(model):
+        cast = [name for name, weight in bits(model).items() if weight.dtype != before[name].dtype]
+        assert len(cast) == (0 if dora else 2 * 2 * 7), (
+            "both weights of each layer; DoRA's are PEFT's"
+        )
+        with merged(model):
+            assert model(IDS).logits.equal(expected)
+        assert model(IDS).logits.equal(expected)
+    assert all(weight.dtype == before[name].dtype for name, weight in bits(model).items())
+    assert all(weight.equal(before[name]) for name, weight in bits(model).items())
+
+
 def test_dropout_is_not_lost() -> None:
     model = adapted()
     with pytest.raises(RuntimeError, match=r"call eval\(\)"), merged(model.train()):
