@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 import psutil
 from pydantic import TypeAdapter
 
+from posttrain.allocator import give_back_freed_memory
 from posttrain.artifacts import COST, Folder
 from posttrain.recipe.section import Section
 from posttrain.reports import StepCost, TokenUse
@@ -50,6 +51,7 @@ class Meter:
     def __init__(self) -> None:
         self.tokens: Counter[TokenUse] = Counter()
         self.peak_gpu_bytes: int | None = None
+        give_back_freed_memory()  # of the step before, in the same process
         self.bytes_at_start = self.peak_bytes = memory()
         self.started, self.cpu_at_start = time.perf_counter(), processor_seconds()
         self.wall_seconds = self.cpu_seconds = 0.0

@@ -1,6 +1,10 @@
 """Causal language models of random weights, 32 wide, a family each; no file, no tokenizer."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -47,3 +51,19 @@ def tiny(family: str) -> PreTrainedModel:
         return Gemma3ForCausalLM(config).eval()
     config = GPT2Config(**SHARED, n_embd=32, n_layer=2, n_head=4, n_positions=96)
     return GPT2LMHeadModel(config).eval()
+
+
+def sharded(layers: Iterable[nn.Linear]) -> None:
+    """As ZeRO-3 does: a weight is there while its own layer's forward runs."""
+    for layer in layers:
+        whole = layer.weight.data
+        layer.weight.data = whole.new_empty(0)
+
+        def gather(module: nn.Linear, *_: Any, whole: Tensor = whole) -> None:
+            module.weight.data = whole
+
+        def release(module: nn.Linear, *_: Any) -> None:
+            module.weight.data = module.weight.data.new_empty(0)
+
+        layer.register_forward_pre_hook(gather)
+        layer.register_forward_hook(release)

@@ -22,7 +22,7 @@ from posttrain.align import frozen_head
 from posttrain.align.losses import entropies, token_log_probs
 
 MAX_LOGITS = 2**25
-"""Logits in memory at a time (128 MiB in float32) where the output layer trains."""
+"""Logits in memory at a time (128 MiB in float32), but for a plain, frozen output layer."""
 
 PASS_TOKENS = {"cpu": 32, "cuda": 2_048}
 """Tokens' worth of a pass's fixed cost. Measured on a CPU with 5 million parameters."""

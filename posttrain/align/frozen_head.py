@@ -21,6 +21,9 @@ from posttrain.models.device import computed_in, no_autocast
 CHUNK = {"cpu": 2**20, "cuda": 2**25}
 """Logits at a time: 4 MiB of float32 stay in a CPU's cache; a GPU wants large products."""
 
+PRECISIONS = (torch.float32, torch.bfloat16)
+"""A sum over the vocabulary that is not divided yet could be beyond float16's range."""
+
 MIN_TOKENS = 64
 """Of a chunk, whatever the vocabulary: smaller products are slow."""
 
@@ -30,7 +33,7 @@ def is_frozen(head: nn.Module, hidden_ND: Tensor) -> bool:
     if type(head) is not nn.Linear or any(one.requires_grad for one in head.parameters()):
         return False
     whole = head.weight.shape == (head.out_features, head.in_features)  # else a shard of it
-    return whole and head.weight.dtype == computed_in(hidden_ND)
+    return whole and head.weight.dtype == computed_in(hidden_ND) in PRECISIONS
 
 
 def log_probs_and_hits(
@@ -72,13 +75,13 @@ def log_probs_and_entropies(
     return log_prob_N, entropy_N
 
 
-def chunk_size(vocabulary: int, device: torch.device) -> int:
+def chunk_size(vocabulary: int, on_cpu: bool) -> int:
     """Tokens whose logits are made at a time."""
-    return max(MIN_TOKENS, CHUNK["cpu" if device.type == "cpu" else "cuda"] // vocabulary)
+    return max(MIN_TOKENS, CHUNK["cpu" if on_cpu else "cuda"] // vocabulary)
 
 
 def _chunks(hidden_ND: Tensor, vocabulary: int) -> Iterator[slice]:
-    size = chunk_size(vocabulary, hidden_ND.device)
+    size = chunk_size(vocabulary, hidden_ND.device.type == "cpu")
     return (slice(start, start + size) for start in range(0, len(hidden_ND), size))
 
 

@@ -3,7 +3,6 @@
 `choose` decides from facts alone, so that it is tested without a GPU.
 """
 
-import ctypes
 import logging
 import re
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +16,7 @@ from transformers.integrations.liger import apply_liger_kernel
 from transformers.utils import logging as transformers_logging
 from transformers.utils.import_utils import is_flash_attn_2_available, is_liger_kernel_available
 
+from posttrain.allocator import keep_freed_memory
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
 
@@ -31,10 +31,6 @@ OVERFLOWING = ("gemma", "gemma2", "gemma3", "gemma3n")
 
 WITH_LIGER = ("gemma", "gemma2", "gemma3", "llama", "mistral", "phi3", "qwen2", "qwen3")
 """Families whose layers liger-kernel has kernels for, and that it is used for here."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGEST_THRESHOLD = 32 * 2**20
-"""More is refused by glibc on 64 bits: larger tensors are mapped each for itself."""
 
 LAYERS_ALONE = {"cross_entropy": False, "fused_linear_cross_entropy": False}
 """Liger's losses replace the model's forward, which TRL's trainer and our own reading patch."""
@@ -207,7 +203,7 @@ def dtype(runtime: Runtime, architecture: str) -> torch.dtype:
 
 
 def prepare(seed: int) -> Runtime:
-    """Read the runtime, set torch's threads and seed its generators."""
+    """Read the runtime; set torch's threads, the allocator and the random generators."""
     runtime = Runtime.from_environment()
     keep_freed_memory()
     transformers_logging.disable_progress_bar()  # of loading and saving; training shows its own
@@ -229,18 +225,3 @@ def no_autocast(x: Tensor) -> AbstractContextManager[object]:
 def _autocasts(x: Tensor) -> bool:
     kind = x.device.type
     return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed: a step's tensors are as large as the last one's.
-
-    By itself it gives back each tensor of some MiB, and the kernel zeroes its pages for the next: a
-    tenth of a small model's training on a CPU. What a process holds at its peak stays the same.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return  # musl, macOS
-    mallopt(M_MMAP_THRESHOLD, LARGEST_THRESHOLD)
-    mallopt(M_TRIM_THRESHOLD, 2**30)

@@ -49,7 +49,7 @@ class FusedLora(Linear):
             )
         return out_NO.view(*x.shape[:-1], out_NO.shape[-1])
 
-    def cast_weights(self) -> list[nn.Parameter]:
+    def weights_to_cast(self) -> list[nn.Parameter]:
         """The active adapter's weights that a pass casts: those of a layer in bfloat16."""
         precision = cast(Tensor, self.get_base_layer().weight).dtype
         name = self._only_adapter(precision)

@@ -19,6 +19,7 @@ from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.quantizers.base import get_keys_to_not_convert
 
@@ -89,7 +90,11 @@ class StageMemory(Section):
 
 
 def estimate(
-    config: PreTrainedConfig, work: Workload, compute: torch.dtype, flat: bool = False
+    config: PreTrainedConfig,
+    work: Workload,
+    compute: torch.dtype,
+    flat: bool = False,
+    on_cpu: bool = False,
 ) -> StageMemory:
     """What one stage takes on a base of these sizes.
 
@@ -98,6 +103,8 @@ def estimate(
         work: the stage.
         compute: the machine's precision, of frozen weights and of what is computed.
         flat: FlashAttention's way with packed rows, which needs no mask.
+        on_cpu: where attention is computed in float32 whatever the rest is: earlier tokens' keys
+            and values are held so. What it keeps for a backward pass is counted in `compute`.
     """
     model = _on_meta(config, torch.float32 if work.trains_weights else compute)
     held = _backbone(model) if work.is_backbone else model
@@ -121,8 +128,8 @@ def estimate(
         adapters=work.num_adapters * sum(sizes) + work.num_heads * head,
         gradients=sum(learned) + sum(own_head),
         optimizer=sum(2 * size + FLOAT for size in stepped),
-        activations=_activations(config, model, work, compute, flat),
-        cache=cache_bytes(config, work.generated_rows, work.generated_length, compute),
+        activations=_activations(config, model, work, compute, flat, on_cpu),
+        cache=cache_bytes(config, work.generated_rows, work.generated_length, compute, on_cpu),
         prefill=_passing(config, work.generated_rows, work.generated_length, compute, flat),
     )
 
@@ -167,11 +174,13 @@ def nf4_bytes(num_weights: int, quantization: QuantizationRecipe) -> int:
     return size + scales + nested + 2**8 * FLOAT + FLOAT
 
 
-def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch.dtype) -> int:
+def cache_bytes(
+    config: PreTrainedConfig, rows: int, length: int, compute: torch.dtype, on_cpu: bool = False
+) -> int:
     """Bytes of keys and values: 2 x heads of keys x width x positions, a block and row.
 
     Counted on the cache that generation uses, which keeps no more than the window of blocks with
-    sliding attention.
+    sliding attention, and on a CPU float32 in the others.
     """
     if not rows:
         return 0
@@ -179,9 +188,11 @@ def cache_bytes(config: PreTrainedConfig, rows: int, length: int, compute: torch
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     cache = DynamicCache(config=config)
-    keys = torch.empty(rows, heads, length, width, dtype=compute, device="meta")
     size = 0
     for block in range(text.num_hidden_layers):
+        raised = on_cpu and type(cache.layers[block]) is DynamicLayer
+        dtype = torch.float32 if raised else compute
+        keys = torch.empty(rows, heads, length, width, dtype=dtype, device="meta")
         cache.update(keys, torch.empty_like(keys), block)
         layer: Any = cache.layers[block]
         size += layer.keys.nbytes + layer.values.nbytes
@@ -194,6 +205,7 @@ def _activations(
     work: Workload,
     compute: torch.dtype,
     flat: bool,
+    on_cpu: bool,
 ) -> int:
     """Of a training pass by the model, its adapter in place; or of perplexity, which keeps none."""
     if work.reads == "nothing":
@@ -201,14 +213,14 @@ def _activations(
         # logits, and two copies in float32: their own and that of their logarithms
         logits: int = min(every, perplexity.MAX_LOGITS) * (compute.itemsize + 2 * FLOAT)
         return logits + _passing(config, work.rows, work.length, compute, flat)
-    found, num_logits = _forward(model.train(), work, compute, flat)
+    found, num_logits = _forward(model.train(), work, compute, flat, on_cpu)
     size = found.checkpointed if work.gradient_checkpointing else found.whole
     # in the backward pass a gradient stands beside the kept float32 logits, and its cast
     return size + num_logits * (FLOAT + compute.itemsize)
 
 
 def _forward(
-    model: PreTrainedModel, work: Workload, compute: torch.dtype, flat: bool
+    model: PreTrainedModel, work: Workload, compute: torch.dtype, flat: bool, on_cpu: bool
 ) -> tuple[Kept, int]:
     """What a training pass keeps, and the number of its logits."""
     vocabulary = model.config.get_text_config().vocab_size
@@ -226,7 +238,7 @@ def _forward(
         if any(weight.requires_grad for weight in head.parameters()):
             number = at_once = min(number, max(1, MAX_LOGITS // vocabulary))
         else:  # of the others a slope as large as the hidden state is kept
-            at_once = min(number, chunk_size(vocabulary, ids.device))
+            at_once = min(number, chunk_size(vocabulary, on_cpu))
         tokens = torch.zeros(number, dtype=torch.long, device="meta")
 
         def answers() -> Any:

@@ -42,7 +42,7 @@ def merged(model: PreTrainedModel | PeftModel) -> Iterator[None]:
                 weight.data = weight.data.clone()
                 layer.merge()
             for layer in [] if layers else _fused(model):
-                for weight in layer.cast_weights():
+                for weight in layer.weights_to_cast():
                     kept.append((weight, weight.data))
                     weight.data = weight.data.to(_weight(layer).dtype)
         yield

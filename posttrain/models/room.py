@@ -24,6 +24,7 @@ class Machine(Section):
     """Whether it computes in 16 bits; else in 32."""
 
     has_flash_attention: bool = False
+    is_cpu: bool = False
     is_named: bool = True
     """Whether it is the machine that stages will run on for sure, and not just the one at hand."""
 
@@ -52,6 +53,7 @@ def machine(runtime: Runtime, architecture: str = "") -> Machine:
         name="this machine",
         size=memory_of_host(),
         in_16_bits=half,
+        is_cpu=True,
         is_named=runtime.device == "cpu",
     )
 
@@ -66,7 +68,8 @@ def estimates(
 ) -> list[StageMemory]:
     """What each stage takes on a machine."""
     compute = torch.bfloat16 if available.in_16_bits else torch.float32
-    return [estimate(config, one, compute, available.has_flash_attention) for one in work]
+    flat, on_cpu = available.has_flash_attention, available.is_cpu
+    return [estimate(config, one, compute, flat, on_cpu) for one in work]
 
 
 def shortages(

@@ -7,11 +7,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from posttrain.align import forward, frozen_head
 from posttrain.align.forward import log_probs, log_probs_and_entropies, log_probs_and_hits, logits
-from tests.tiny_models import FAMILIES, tiny
+from tests.tiny_models import FAMILIES, sharded, tiny
 
 NUM_TOKENS = 11
 TEMPERATURE = 0.7
@@ -113,16 +114,21 @@ def test_nothing_as_wide_as_the_vocabulary_waits_for_the_backward_pass() -> None
     assert sizes == [hidden_ND.numel()]
 
 
-def test_without_gradients_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradients_there_is_one_product_of_two() -> None:
     model = frozen("llama")
     hidden_ND, token_N = given(model)
-    with torch.no_grad():
-        found = log_probs(model, hidden_ND, token_N, 1.0)
-    assert not found.requires_grad
-    assert_close(found, log_probs(model, hidden_ND, token_N, 1.0).detach(), rtol=0, atol=0)
+    found, cost = {}, {}
+    for trains in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            found[trains] = log_probs(
+                model, hidden_ND.detach().requires_grad_(trains), token_N, 1.0
+            )
+        cost[trains] = counter.get_total_flops()
+    assert 2 * cost[False] == cost[True] == 4 * NUM_TOKENS * model.lm_head.weight.numel()
+    assert found[True].equal(found[False])
 
 
-@pytest.mark.parametrize("case", ["trains", "adapted", "another precision"])
+@pytest.mark.parametrize("case", ["trains", "adapted", "another precision", "float16", "sharded"])
 def test_another_output_layer_goes_through_autograd(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +140,10 @@ def test_another_output_layer_goes_through_autograd(
     hidden_ND, token_N = given(model)
     if case == "trains":
         model.get_output_embeddings().requires_grad_(True)
+    if case == "float16":
+        model, hidden_ND = model.half(), hidden_ND.detach().half().requires_grad_()
+    if case == "sharded":
+        sharded([model.lm_head])
     if case == "adapted":
         model = get_peft_model(model, LoraConfig(target_modules=["lm_head"]))
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "another precision"):

@@ -1,9 +1,6 @@
 """Precision and kernels: decided from facts alone, whatever machine the tests run on."""
 
 import logging
-import platform
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -140,40 +137,3 @@ def test_ligers_kernels_are_put_into_a_base_before_any_adapter(
 def test_the_architecture_of_a_wrapped_model_is_found() -> None:
     model = GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=10))
     assert architecture_of(torch.nn.Sequential(model)) == "gpt2"
-
-
-FAULTS = """
-import ctypes, resource
-from posttrain.models.device import prepare
-
-if {kept}:
-    prepare(0)
-libc = ctypes.CDLL(None)
-libc.malloc.restype, size = ctypes.c_void_p, ctypes.c_size_t(24 * 2**20)
-
-def step():
-    held = [ctypes.c_void_p(libc.malloc(size)) for _ in range(8)]
-    for memory in held:
-        libc.memset(memory, 1, size)
-    for memory in held:
-        libc.free(memory)
-
-for _ in range(3):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-"""As C calls it: what a tensor keeps beside its numbers would hold memory below it in place."""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's setting")
-def test_memory_that_is_freed_is_not_given_back_and_zeroed_anew() -> None:
-    faults = {}
-    for kept in (False, True):
-        found = subprocess.run(
-            [sys.executable, "-c", FAULTS.format(kept=kept)], capture_output=True, check=True
-        )
-        faults[kept] = int(found.stdout.split()[-1])
-    assert faults[True] * 10 < faults[False]

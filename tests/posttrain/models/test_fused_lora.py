@@ -13,21 +13,18 @@ from torch.testing import assert_close
 from posttrain.models import fused_lora
 from posttrain.models.fused_lora import FusedLora, fuse_adapters
 from posttrain.models.merged import merged
-from tests.tiny_models import FAMILIES, tiny
+from tests.tiny_models import FAMILIES, sharded, tiny
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12], [30, 31, 32, 33, 34, 35, 36, 37]])
 Found = dict[str, Tensor]
-
-
-class Wrapped(nn.Linear):
-    """As FSDP makes one that it shards by itself: its forward gathers the weights."""
+PLAIN = [name for name in FAMILIES if name != "gpt2"]  # whose layers are transposed
 
 
 def adapted(
-    family: str = "llama", dtype: torch.dtype = torch.float32, **config: object
+    family: str = "llama", dtype: torch.dtype = torch.float32, seed: int = 1, **config: object
 ) -> PeftModel:
     base = tiny(family).to(dtype)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     plain = {"r": 4, "lora_alpha": 12, "init_lora_weights": False, "target_modules": "all-linear"}
     given = LoraConfig(**{**plain, **config}, fan_in_fan_out=family == "gpt2")
     return get_peft_model(base, given, autocast_adapter_dtype=True).eval()
@@ -78,18 +75,24 @@ def test_a_layer_with_a_bias_and_rslora() -> None:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_in_bfloat16_it_errs_no_more_than_peft(autocast: bool) -> None:
-    """Of the logits, and of all gradients together: roots of summed squares."""
-    exact = read(adapted(), fused=False)
-    errors = {}
-    for fused in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            found = read(adapted(dtype=torch.float32 if autocast else torch.bfloat16), fused)
-        assert all(one.dtype == torch.float32 for one in found.values())
-        gaps = {name: (found[name] - exact[name]).square().sum() for name in exact}
-        grads = sum(gap for name, gap in gaps.items() if name != "logits")
-        errors[fused] = torch.stack([gaps["logits"], torch.as_tensor(grads)]).sqrt()
-    assert (errors[True] <= 1.25 * errors[False]).all(), errors
+@pytest.mark.parametrize("family", PLAIN)
+def test_in_bfloat16_it_errs_no_more_than_peft(family: str, autocast: bool) -> None:
+    """Of the logits, and of all gradients together: the mean ratio over adapters.
+
+    One adapter's is 0.6 to 1.7, as rounding falls.
+    """
+    ratios = []
+    for seed in range(12):
+        exact = read(adapted(family, seed=seed), fused=False)
+        errors = []
+        for fused in (True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                found = read(adapted(family, torch.bfloat16, seed=seed), fused)
+            gaps = {name: (found[name] - exact[name]).square().sum() for name in exact}
+            grads = sum(gap for name, gap in gaps.items() if name != "logits")
+            errors.append(torch.stack([gaps["logits"], torch.as_tensor(grads)]))
+        ratios.append(0.5 * (errors[0] / errors[1]).log())
+    assert (torch.stack(ratios).mean(0).exp() < 1.25).all(), ratios
 
 
 def test_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,28 +106,30 @@ def test_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    ["dora", "dropout", "disabled", "merged", "two", "float16", "sharded", "transposed", "bias"],
+    [
+        *("dora", "dropout", "disabled", "merged", "two", "float16", "sharded", "transposed"),
+        *("a trained bias", "an adapter's bias"),
+    ],
 )
 def test_every_other_case_is_pefts_own(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    more: dict[str, object] = {"dora": {"use_dora": True}, "dropout": {"lora_dropout": 0.5}}.get(
-        case, {}
-    )
+    more: dict[str, object] = {
+        "dora": {"use_dora": True},
+        "dropout": {"lora_dropout": 0.5},
+        "an adapter's bias": {"lora_bias": True},
+    }.get(case, {})
     dtype = torch.float16 if case == "float16" else torch.float32
     model = adapted("gpt2" if case == "transposed" else "llama", dtype, **more)
     fuse_adapters(model)
     if case == "dropout":
         model.train()
-    if case == "bias":  # an adapter's own, which trains
+    if case == "a trained bias":
         with_bias(model, trains=True)
     if case == "two":
         model.add_adapter("other", model.peft_config["default"])
         model.base_model.set_adapter(["default", "other"])
     if case == "sharded":
-        for module in model.modules():
-            if isinstance(module, FusedLora):
-                up = module.lora_B["default"]
-                module.lora_B["default"] = nn.Sequential(up)
-                module.lora_B["default"].weight = up.weight  # PEFT reads it; its type is not plain
+        found = [module for module in model.modules() if isinstance(module, FusedLora)]
+        sharded([layer for one in found for layer in (one.get_base_layer(), one.lora_A["default"])])
     with counting(monkeypatch) as calls, torch.no_grad():
         if case == "disabled":
             with model.disable_adapter():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, DynamicCache, PreTrainedTokenizerFast
 
 from posttrain.artifacts import BaseModel
+from posttrain.models.cache import roomy_cache
 from posttrain.models.load import load_base
 from posttrain.models.memory import StageMemory, cache_bytes, estimate, nf4_bytes
 from posttrain.models.seal import weights_folder
@@ -149,6 +150,23 @@ def test_the_cache_of_keys_and_values_is_exact(
         model(input_ids=ids, past_key_values=cache, use_cache=True)
     real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert cache_bytes(model.config, 3, 40, torch.float32) == real
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_so_is_the_cache_of_bfloat16_on_a_cpu(
+    name: str,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Held in float32, but for windows."""
+    monkeypatch.setenv("POSTTRAIN_DTYPE", "bfloat16")
+    model = load_base(make_base(name, tokenizer, tmp_path / name))
+    cache = roomy_cache(model.config, 40)
+    with torch.no_grad():
+        model(input_ids=torch.randint(5, 200, (3, 40)), past_key_values=cache, use_cache=True)
+    real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert cache_bytes(model.config, 3, 40, torch.bfloat16, on_cpu=True) == real
 
 
 def test_no_memory_is_taken_for_the_estimate(base: BaseModel) -> None:
