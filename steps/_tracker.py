@@ -5,15 +5,18 @@ server that restarts just then would cost the step's work. Here the beginning wa
 leaves word with the spool. The flavor stays `mlflow`, in stacks and in a run's YAML.
 """
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zenml.integrations.mlflow.flavors import MLFlowExperimentTrackerFlavor
+from zenml.stack import stack
 
 if TYPE_CHECKING:
     from zenml.config.step_run_info import StepRunInfo
 
 
-def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
+@cache
+def _implementation() -> Any:
     """The class of the tracker; with it MLflow is imported, which a compiled pipeline needs not."""
     import mlflow
     from zenml.integrations.mlflow.experiment_trackers import MLFlowExperimentTracker
@@ -50,4 +53,8 @@ def _implementation(flavor: MLFlowExperimentTrackerFlavor) -> Any:
 
 
 # ZenML loads the flavor's class and asks it for the tracker's; mypy sees a method being replaced
-MLFlowExperimentTrackerFlavor.implementation_class = property(_implementation)  # type: ignore[assignment,method-assign]
+MLFlowExperimentTrackerFlavor.implementation_class = property(lambda _: _implementation())  # type: ignore[assignment,method-assign]
+# `zenml pipeline run` has loaded the active stack, and kept it, before it imports the pipeline
+for loaded in stack._STACK_CACHE.values():
+    if loaded.experiment_tracker is not None and loaded.experiment_tracker.flavor == "mlflow":
+        loaded.experiment_tracker.__class__ = _implementation()
