@@ -10,7 +10,6 @@ Shapes: B sequences, T positions, V vocabulary.
 """
 
 import copy
-import math
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -29,7 +28,7 @@ from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.code import code_of_config
-from posttrain.models.quantize import nf4
+from posttrain.models.quantize import nf4, nf4_bytes
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.recipe.workload import Part, Workload
@@ -38,9 +37,6 @@ GIB = 2**30
 
 FLOAT = 4
 """Bytes of a float32, in which adapters, heads, gradients and optimizer states are."""
-
-BLOCK, NESTED_BLOCK, CODE = 64, 256, 16
-"""NF4: weights a scale, scales a scale of scales, values of the code (Dettmers et al. 2023)."""
 
 PARTS: tuple[Part, ...] = (
     *("weights", "adapters", "gradients", "optimizer"),
@@ -158,20 +154,6 @@ def weight_bytes(model: PreTrainedModel, quantization: QuantizationRecipe | None
         + size * model.dtype.itemsize
         + sum(nf4_bytes(layer.weight.numel(), quantization) for layer in layers)
     )
-
-
-def nf4_bytes(num_weights: int, quantization: QuantizationRecipe) -> int:
-    """Bytes of one layer's weights in 4 bits, its scales and codes included.
-
-    Dettmers et al. 2023, section 3: a scale for 64 weights, in float32; with double quantisation in
-    8 bits, with a scale in float32 for 256 of them, a code of 256 values, and an offset.
-    """
-    scales = math.ceil(num_weights / BLOCK)
-    size = math.ceil(num_weights / 2) + CODE * FLOAT
-    if not quantization.double_quantization:
-        return size + scales * FLOAT
-    nested = math.ceil(scales / NESTED_BLOCK) * FLOAT
-    return size + scales + nested + 2**8 * FLOAT + FLOAT
 
 
 def cache_bytes(

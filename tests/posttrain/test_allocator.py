@@ -9,7 +9,7 @@ import pytest
 # As C calls the allocator: what a tensor keeps beside its numbers would hold memory below it.
 WORK = """
 import ctypes, psutil, resource
-from posttrain.allocator import give_back_freed_memory
+from posttrain.cost import Meter
 from posttrain.models.device import prepare
 
 libc = ctypes.CDLL(None)
@@ -43,7 +43,7 @@ prepare(0)
 before = resident()
 step()
 kept = resident() - before
-give_back_freed_memory()
+Meter()
 print(kept - (resident() - before))
 """
 
@@ -60,6 +60,6 @@ def test_freed_memory_is_not_given_back_and_zeroed_anew() -> None:
     assert kept * 10 < by_default
 
 
-def test_it_is_given_back_when_asked() -> None:
+def test_it_is_given_back_before_the_next_step_is_measured() -> None:
     """Eight times 24 MiB; another thread's memory may come and go meanwhile."""
     assert number(WORK + RESIDENT) > 7 * 24 * 2**20

@@ -88,6 +88,7 @@ def test_in_bfloat16_it_errs_no_more_than_peft(family: str, autocast: bool) -> N
         for fused in (True, False):
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                 found = read(adapted(family, torch.bfloat16, seed=seed), fused)
+            assert all(one.dtype == torch.float32 for one in found.values())
             gaps = {name: (found[name] - exact[name]).square().sum() for name in exact}
             grads = sum(gap for name, gap in gaps.items() if name != "logits")
             errors.append(torch.stack([gaps["logits"], torch.as_tensor(grads)]))

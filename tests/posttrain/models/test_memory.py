@@ -13,7 +13,8 @@ from transformers import AutoConfig, DynamicCache, PreTrainedTokenizerFast
 from posttrain.artifacts import BaseModel
 from posttrain.models.cache import roomy_cache
 from posttrain.models.load import load_base
-from posttrain.models.memory import StageMemory, cache_bytes, estimate, nf4_bytes
+from posttrain.models.memory import StageMemory, cache_bytes, estimate
+from posttrain.models.quantize import nf4_bytes
 from posttrain.models.seal import weights_folder
 from posttrain.recipe.sft import SftRecipe
 from posttrain.recipe.train import LoraRecipe, QuantizationRecipe
