@@ -27,11 +27,12 @@ from pydantic import TypeAdapter
 
 import posttrain
 from posttrain import cost, spool
+from posttrain.active_run import ActiveRun
 from posttrain.failures import Failure, first_failure
 from posttrain.models.device import device
 from posttrain.recipe.section import Section
 from posttrain.runtime import Runtime
-from posttrain.tracking import ActiveRun, log_cost
+from posttrain.tracking import log_cost
 from posttrain.train.interrupt import Interrupted, interruption
 from posttrain.train.shortage import explained
 

@@ -15,22 +15,16 @@ MLflow lays one stage's curve over another's (docs/tracking.md).
 """
 
 import json
-import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
-import mlflow
-
-from posttrain import processes, spool
+from posttrain import processes
+from posttrain.active_run import tell
 from posttrain.artifacts import HISTORY
 from posttrain.cost import keep, measuring
-from posttrain.recipe.section import Section
 from posttrain.reports import StepCost
-from posttrain.silence import SILENT, impatient
-from posttrain.spool_file import Line
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -42,8 +36,6 @@ EVAL = "eval_"
 """How Trainer names what it measures on held-out rows."""
 
 MEBIBYTE = 2**20
-
-log = logging.getLogger(__name__)
 
 
 class Curves:
@@ -63,7 +55,7 @@ class Curves:
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **finite}) + "\n")
         named = {metric_name(self.group, name): value for name, value in figures.items()}
-        _tell(step=step, metrics=named)
+        tell(step=step, metrics=named)
 
 
 def metric_name(group: str, figure: str) -> str:
@@ -73,52 +65,18 @@ def metric_name(group: str, figure: str) -> str:
     return f"{group}/{figure}"
 
 
-class ActiveRun(Section):
-    """An MLflow run that another process may log into."""
-
-    tracking_uri: str
-    run_id: str
-
-    @classmethod
-    def find(cls) -> "ActiveRun | None":
-        """This process's run, or the one that it joined."""
-        run = mlflow.active_run()
-        if run is None:
-            return _JOINED[-1] if _JOINED else None
-        return cls(tracking_uri=mlflow.get_tracking_uri(), run_id=run.info.run_id)
-
-    def join(self) -> None:
-        """Log into it from here on; its beginning and its end stay with its owner."""
-        _JOINED.append(self)
-
-    def line(self, **what: Any) -> Line:
-        """What it is told now."""
-        now = time.time_ns() // 10**6
-        return Line(**self.model_dump(), milliseconds=now, **what)
-
-
-_JOINED: list[ActiveRun] = []
-
-
-def _tell(**what: Any) -> None:
-    """Leave something for the active MLflow run with the spool."""
-    run = ActiveRun.find()
-    if run is not None:
-        spool.put(run.line(**what))
-
-
 def log_parameters(stage: str, parameters: Mapping[str, object]) -> None:
     """Record a stage's settings in the active MLflow run, once.
 
     MLflow's parameters are immutable: a retried step leaves what its first attempt wrote.
     """
     named = {f"{stage}.{name}": str(value)[:500] for name, value in parameters.items()}
-    _tell(parameters=named)
+    tell(parameters=named)
 
 
 def log_figures(group: str, figures: Mapping[str, float]) -> None:
     """Record figures that are no curve in the active MLflow run, as `group/name`."""
-    _tell(metrics={f"{group}/{name}": value for name, value in figures.items()})
+    tell(metrics={f"{group}/{name}": value for name, value in figures.items()})
 
 
 def log_cost(cost: StepCost) -> None:
@@ -139,25 +97,9 @@ def tracked(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Res
     return made
 
 
-def end_runs(status: Literal["FINISHED", "FAILED"]) -> None:
-    """End the active MLflow run and those that it lies in, now or when MLflow answers.
-
-    What a step made is not stored yet when it ends: a server that is silent must not cost it.
-    """
-    spool.flush()
-    while (run := mlflow.active_run()) is not None:
-        told = ActiveRun(tracking_uri=mlflow.get_tracking_uri(), run_id=run.info.run_id)
-        try:
-            with impatient():
-                mlflow.end_run(status)  # it is active no more, answer or not
-        except SILENT as error:
-            log.warning("MLflow does not answer, a run's end is told later: %s", error)
-            spool.put(told.line(ended=status))
-
-
 def log_page(name: str, page: str) -> None:
     """Keep a page with the active MLflow run, whose UI shows it under "Artifacts"."""
-    _tell(page=(name, page))
+    tell(page=(name, page))
 
 
 def read_history(folder: Path) -> list[dict[str, float | None]]:

@@ -22,8 +22,8 @@ def _implementation() -> Any:
     from zenml.integrations.mlflow.experiment_trackers import MLFlowExperimentTracker
 
     from posttrain import spool
+    from posttrain.active_run import end_runs
     from posttrain.silence import outlast
-    from posttrain.tracking import end_runs
     from steps._started import command_of
 
     class PatientTracker(MLFlowExperimentTracker):
