@@ -109,29 +109,27 @@ BARS = (
 )
 
 
-def run(seed: int) -> Report:
-    """One run from an empty state; its report, wall-clock seconds and peak memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        environment = {
-            **os.environ,
-            "ZENML_CONFIG_PATH": str(state / "zenml"),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
-            **{
-                f"POSTTRAIN_{name.upper()}": str(state / name)
-                for name in ("work", "cache", "checkpoints")
-            },
-        }
-        config = yaml.safe_load((ROOT / "zenml_config.yaml").read_text(encoding="utf-8"))
-        config["parameters"]["recipe"]["seed"] = seed
-        file = state / "run.yaml"
-        file.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
-        _call(environment, "posttrain", "stack", "embedded", "--state", folder)
-        begun = time.perf_counter()
-        target = "pipelines.post_training.post_training"
-        used = _call(environment, "zenml", "pipeline", "run", target, "-c", str(file))[1]
-        seconds = time.perf_counter() - begun
-        report: Report = json.loads(_call(environment, "posttrain", "report", "--json")[0])
+def run(seed: int, state: Path, recipe: str = "zenml_config.yaml") -> Report:
+    """One run; its report, wall-clock seconds and peak memory. `state` may hold earlier runs."""
+    environment = {
+        **os.environ,
+        "ZENML_CONFIG_PATH": str(state / "zenml"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
+        **{
+            f"POSTTRAIN_{name.upper()}": str(state / name)
+            for name in ("work", "cache", "checkpoints")
+        },
+    }
+    config = yaml.safe_load((ROOT / recipe).read_text(encoding="utf-8"))
+    config["parameters"]["recipe"]["seed"] = seed
+    file = state / "run.yaml"
+    file.write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+    _call(environment, "posttrain", "stack", "embedded", "--state", str(state))
+    begun = time.perf_counter()
+    target = "pipelines.post_training.post_training"
+    used = _call(environment, "zenml", "pipeline", "run", target, "-c", str(file))[1]
+    seconds = time.perf_counter() - begun
+    report: Report = json.loads(_call(environment, "posttrain", "report", "--json")[0])
     return {
         **report,
         "seed": seed,
@@ -174,7 +172,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     reports = []
     for seed in parser.parse_args().seeds:
-        reports.append(run(seed))
+        with tempfile.TemporaryDirectory() as state:
+            reports.append(run(seed, Path(state)))
         print(table(reports[-1:]), flush=True)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version}
     RESULTS.parent.mkdir(exist_ok=True)
