@@ -35,6 +35,10 @@ class Runtime(Section):
     """`auto`: FlashAttention 2 and Liger's layers on a GPU where the packages `flash-attn` and
     `liger-kernel` are installed. `plain`: PyTorch's own."""
 
+    compile: bool = False
+    """Whether `torch.compile` compiles the layers of a model that a trainer trains. Needs a
+    compiler of C++ on the machine, and some seconds of the first steps."""
+
     generator: Literal["own", "vllm"] = "own"
     """What samples answers: our own loop, or vLLM where it is installed."""
 

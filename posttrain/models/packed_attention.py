@@ -72,7 +72,8 @@ def no_mask(*_: Any, **__: Any) -> None:
     """Nothing is left to be masked."""
 
 
-AttentionInterface.register(PACKED, packed_attention)
+# not part of a compiled layer: its loop goes by the lengths at hand, each row would be a new graph
+AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
 AttentionMaskInterface.register(PACKED, no_mask)
 
 

@@ -8,6 +8,7 @@ import logging
 import math
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from posttrain import processes
 from posttrain.cost import count_tokens
+from posttrain.models.compiled import compiled
 from posttrain.models.device import architecture_of, device, dtype, kernels
 from posttrain.recipe.train import TrainRecipe
 from posttrain.runtime import Runtime
@@ -98,8 +100,9 @@ class GuardedTrainer(Trainer):
         self.checkpoints, self.stage = checkpoints, curves.stage
         self.tolerance = Tolerance(recipe.max_bad_steps)
         assert self.model is not None
-        chosen = kernels(Runtime.from_environment(), architecture_of(self.model))
-        log_parameters(curves.stage, {"kernels": chosen})
+        runtime = Runtime.from_environment()
+        chosen = kernels(runtime, architecture_of(self.model))
+        log_parameters(curves.stage, {"kernels": chosen, "compiled": runtime.compile})
         self.remove_callback(ProgressCallback)
         self.add_callback(ProgressBar())
         self.add_callback(CurvesCallback(curves))
@@ -113,7 +116,8 @@ class GuardedTrainer(Trainer):
             self.add_callback(SameEpoch(self))
             torch.manual_seed(recipe.seed + processes.rank())  # each drops out what it likes
         self.add_callback(Guard(self))
-        with interruption() as asked, checkpoints.named():
+        layers = compiled(self.model) if runtime.compile else nullcontext()
+        with interruption() as asked, checkpoints.named(), layers:
             self.add_callback(SaveAndStop(asked))
             if resume is None or not self._is_finished(resume):
                 self.train(resume_from_checkpoint=str(resume) if resume else None)
