@@ -139,6 +139,12 @@ def run(seed: int, state: Path, recipe: str = "zenml_config.yaml") -> Report:
     }
 
 
+def run_anew(seed: int) -> Report:
+    """One run from an empty state, which is thrown away."""
+    with tempfile.TemporaryDirectory() as state:
+        return run(seed, Path(state))
+
+
 def _call(environment: dict[str, str], *command: str) -> tuple[str, resource.struct_rusage]:
     """Output of a command, and what it used; ends the benchmark if it fails."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
@@ -172,8 +178,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     reports = []
     for seed in parser.parse_args().seeds:
-        with tempfile.TemporaryDirectory() as state:
-            reports.append(run(seed, Path(state)))
+        reports.append(run_anew(seed))
         print(table(reports[-1:]), flush=True)
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version}
     RESULTS.parent.mkdir(exist_ok=True)

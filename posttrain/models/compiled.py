@@ -1,18 +1,22 @@
 """A trainer's layers through `torch.compile`, where the runtime asks for it (`POSTTRAIN_COMPILE`).
 
-Each decoder layer is compiled in place and apart: one graph serves all that are alike, names of
-weights stay, and what a trainer does around the layers (checkpointing, hooks, its loss) is as it
-was. Attention over packed rows is left out: it goes by the lengths at hand.
+Each decoder layer is compiled in place and apart: layers that are alike share their graphs, and
+names of weights stay. Attention over packed rows on a CPU is left out: it goes by the lengths at
+hand. A layer that is checkpointed around such attention runs as it is: its graph would break within
+the checkpoint.
 
-Off unless asked for. On a CPU the first steps of a small model wait 10 to 27 seconds, and the others
-gain 4 % at most (docs/benchmarks.md); on a GPU it was never run.
+Off unless asked for. On a CPU the first steps of a small model wait 10 to 27 seconds, and no gain
+could be told from the machine's noise (docs/benchmarks.md); on a GPU it was never run.
 """
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -29,7 +33,7 @@ def compiled(model: nn.Module, backend: str = BACKEND) -> Iterator[None]:
         backend: as `torch.compile` takes it.
 
     Raises:
-        ValueError: the model has no layers of Transformers', or there is no compiler of C.
+        ValueError: the model has no layers of Transformers', or the machine no compiler.
     """
     layers = [one for one in model.modules() if isinstance(one, GradientCheckpointingLayer)]
     if not layers:
@@ -39,7 +43,7 @@ def compiled(model: nn.Module, backend: str = BACKEND) -> Iterator[None]:
             "(GradientCheckpointingLayer of Transformers); unset it"
         )
     if backend == BACKEND:
-        check_compiler()
+        check_compiler(next(model.parameters()).device)
     for layer in layers:
         layer.compile(backend=backend)
     try:
@@ -49,15 +53,21 @@ def compiled(model: nn.Module, backend: str = BACKEND) -> Iterator[None]:
             layer._compiled_call_impl = None  # what nn.Module.compile sets; it has no way back
 
 
-def check_compiler() -> None:
+def check_compiler(device: torch.device) -> None:
     """Say what is missing before training begins; torch says it from within the first step.
 
     Raises:
-        ValueError: no compiler is found, which kernels on a CPU and Triton's launchers need.
+        ValueError: the compiler that writes a CPU's kernels (C++), or Triton's launchers (C), is
+            not found, or Python's header that both read.
     """
-    names = [os.environ.get("CXX"), "g++", "clang++", os.environ.get("CC"), "gcc", "clang"]
-    if not any(shutil.which(name) for name in names if name):
+    on_cpu = device.type == "cpu"
+    name = os.environ.get(*(("CXX", "g++") if on_cpu else ("CC", "gcc")))
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    missing = [str(header)] if not header.exists() else []
+    if shutil.which(name) is None:
+        missing.append(f"{name} ({'CXX' if on_cpu else 'CC'} names another)")
+    if missing:
         raise ValueError(
-            "POSTTRAIN_COMPILE: torch.compile needs a compiler of C++ and none is found; install "
-            "g++ (Debian: apt-get install g++), let CXX name one, or unset POSTTRAIN_COMPILE"
+            f"POSTTRAIN_COMPILE: torch.compile on {device.type} needs {' and '.join(missing)}, not "
+            "found here; install them (Debian: apt-get install g++ python3-dev), or unset it"
         )

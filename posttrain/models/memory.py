@@ -28,15 +28,12 @@ from posttrain.evaluate import perplexity
 from posttrain.models.activations import ATTENTION, Kept, kept, precision
 from posttrain.models.adapters import adapter_weights, new_adapter
 from posttrain.models.code import code_of_config
-from posttrain.models.quantize import nf4, nf4_bytes
+from posttrain.models.quantize import FLOAT, nf4, nf4_bytes
 from posttrain.recipe.section import Section
 from posttrain.recipe.train import QuantizationRecipe
 from posttrain.recipe.workload import Part, Workload
 
 GIB = 2**30
-
-FLOAT = 4
-"""Bytes of a float32, in which adapters, heads, gradients and optimizer states are."""
 
 PARTS: tuple[Part, ...] = (
     *("weights", "adapters", "gradients", "optimizer"),

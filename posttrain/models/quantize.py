@@ -16,7 +16,7 @@ BLOCK, NESTED_BLOCK, CODE = 64, 256, 16
 """NF4: weights a scale, scales a scale of scales, values of the code (Dettmers et al. 2023)."""
 
 FLOAT = 4
-"""Bytes of a float32, in which scales and codes are."""
+"""Bytes of a float32, in which scales and codes are; adapters, gradients and moments too."""
 
 
 def nf4(recipe: QuantizationRecipe, compute_dtype: torch.dtype) -> BitsAndBytesConfig:
