@@ -86,8 +86,12 @@ def make_base(shape: dict[str, Any], folder: Path) -> BaseModel:
     """A base of random weights, made on the device at its precision."""
     sizes = {name: value for name, value in shape.items() if name != "model_type"}
     ours = tokenizer()
-    ends = {"pad_token_id": ours.pad_token_id, "eos_token_id": ours.eos_token_id}
-    config = KINDS[shape["model_type"]](**sizes, **ends, bos_token_id=None)
+    ends = {
+        "pad_token_id": ours.pad_token_id,
+        "eos_token_id": ours.eos_token_id,
+        "bos_token_id": None,
+    }
+    config = KINDS[shape["model_type"]](**sizes, **ends)
     runtime = Runtime.from_environment()
     torch.manual_seed(0)
     with torch.device(device(runtime)):

@@ -69,9 +69,17 @@ STAGES = {
         ("tokenize", "base_finetune"),
     ),
     "reward_model": Stage(
-        lambda *taken: reward_model.train(*taken[:-1], taken[-1].reward_model), TRAINED
+        lambda tokens, domain, assistant, recipe: reward_model.train(
+            tokens, domain, assistant, recipe.reward_model
+        ),
+        TRAINED,
     ),
-    "ppo": Stage(lambda *taken: ppo.train(*taken[:-1], taken[-1].ppo), (*TRAINED, "reward_model")),
+    "ppo": Stage(
+        lambda tokens, domain, assistant, reward, recipe: ppo.train(
+            tokens, domain, assistant, reward, recipe.ppo
+        ),
+        (*TRAINED, "reward_model"),
+    ),
     "self_critique": Stage(lambda *taken: _self_critique(*taken), TRAINED),
     "evaluate": Stage(
         lambda tokens, domain, assistant, base, reward, valid, recipe: evaluate(
